@@ -1,0 +1,1 @@
+"""Text and synthetic sources to arrays of token ids and distributions."""

@@ -1,0 +1,1 @@
+"""Perplexity and the other scores of a trained model."""

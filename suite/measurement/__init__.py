@@ -1,0 +1,1 @@
+"""Time, memory, energy, and where the run happened."""

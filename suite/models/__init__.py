@@ -1,0 +1,1 @@
+"""Encoders, output heads and the language model that joins them."""

@@ -1,0 +1,1 @@
+"""Results: what a run leaves, where it is kept, what the papers published, and the mirror in MLflow."""

@@ -1,0 +1,143 @@
+"""The durable result of one run: a schema-versioned JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from suite.spec.run_spec import Scope
+
+SCHEMA = 1
+
+Status = Literal["finished", "failed", "diverged", "interrupted"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaskRef(_Part):
+    """Which task file the run belongs to, and how its results are presented."""
+
+    name: str
+    version: int
+    title: str = ""
+    paper: str | None = None
+    protocol: str = ""
+
+
+class LabelRef(_Part):
+    """How the cell is called in tables (see :class:`suite.spec.run_spec.Labels`)."""
+
+    dataset: str
+    encoder: str
+    head: str
+
+    @property
+    def method(self) -> str:
+        """``encoder/head``."""
+        return f"{self.encoder}/{self.head}"
+
+
+class Model(_Part):
+    """Sizes of the trained model; parameters tied between encoder and head are counted once."""
+
+    parameters: int
+    head_parameters: int = Field(description="parameters of the head alone, the tied output matrix not counted")
+
+
+class Costs(_Part):
+    """What the run took. Absent means not measured; it is never guessed.
+
+    Memory in MiB, energy in joules, time in seconds of a monotonic clock. ``gpu_peak_mib`` comes from NVML and
+    ``gpu_peak_source`` says what it is: this process's share, or the device's use minus its idle baseline.
+    """
+
+    seconds: dict[str, float] = Field(description="by phase: setup, train, evaluate, log; and their total")
+    seconds_per_epoch: float | None = Field(None, description="median training time of an epoch, the first left out")
+    epochs_timed: int = 0
+    tokens_per_second: float | None = None
+    gpu_peak_mib: float | None = None
+    gpu_peak_source: Literal["process", "device-minus-baseline", "none"] = "none"
+    allocator_peak_mib: float | None = None
+    allocator_reserved_mib: float | None = None
+    cpu_peak_mib: float | None = None
+    cpu_peak_source: Literal["run", "process-lifetime", "none"] = "none"
+    energy_joules: float | None = None
+    energy_seconds: float | None = None
+    exclusive: bool | None = Field(None, description="no other process was seen on the GPU; None when unknown")
+    packed: bool = False
+
+
+class Environment(_Part):
+    """Where the run happened. No host name, user or absolute path."""
+
+    device: str = Field(description="GPU name, or the processor's for a CPU run")
+    device_kind: Literal["cpu", "cuda"]
+    python: str
+    platform: str
+    versions: dict[str, str]
+    cpu_count: int
+    threads: int
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    tf32_matmul: bool | None = None
+    tf32_cudnn: bool | None = None
+
+
+class Provenance(_Part):
+    """Which code, which data, which command, when (UTC, ISO 8601)."""
+
+    commit: str | None
+    dirty: bool | None
+    command: str
+    suite_version: str
+    data: dict[str, str] = Field(description="sha256 of what was read, by file or split")
+    started: str
+    ended: str
+    attempts: int = 1
+
+
+class Record(_Part):
+    """One run, complete: what was asked, what came out, what it cost, where it ran."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    run_key: str = Field(pattern=r"^[0-9a-f]{64}$")
+    status: Status
+    scope: Scope
+    task: TaskRef
+    labels: LabelRef
+    seed: int
+    spec: dict[str, Any]
+    model: Model | None = None
+    metrics: dict[str, dict[str, dict[str, float]]] = Field(
+        default_factory=dict, description="stage -> split -> metric, for example metrics['train']['test']['ppl']"
+    )
+    facts: dict[str, float] = Field(
+        default_factory=dict, description="what is known of the data itself, such as the true floor"
+    )
+    curves: list[dict[str, float]] = Field(default_factory=list, description="one entry an evaluation, in order")
+    costs: Costs | None = None
+    environment: Environment | None = None
+    provenance: Provenance
+    message: str | None = Field(None, description="why the run failed, diverged or stopped")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @property
+    def name(self) -> str:
+        """Short human name, the same as the spec's."""
+        return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
+
+    def to_json(self) -> str:
+        """Readable in a diff: two-space indent, one curve point a line, a newline at the end."""
+        payload = self.model_dump(mode="json", by_alias=True)
+        points = payload.pop("curves")
+        text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)
+        if points:
+            rows = ",\n".join("    " + json.dumps(point, ensure_ascii=False, allow_nan=False) for point in points)
+            text = text.removesuffix('"curves": []\n}') + f'"curves": [\n{rows}\n  ]\n}}'
+        return text + "\n"

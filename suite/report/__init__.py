@@ -1,0 +1,1 @@
+"""Leaderboards from records and published numbers. Imports neither torch nor MLflow."""
