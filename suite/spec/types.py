@@ -19,4 +19,4 @@ Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 # A nested component: a name, or a mapping with ``name`` and that component's own options.
 # It reaches the constructor as a resolved {"name": ..., option: value} mapping.
-PointwiseOption = dict[str, Any]
+PointwiseOption = str | dict[str, Any]

@@ -1,0 +1,172 @@
+"""The output head: K expert projections x a pointwise function x a mixture, in one class.
+
+| head | experts | projection | mixture |
+| --- | --- | --- | --- |
+| softmax (any g: sigsoftmax, GSS, PLIF ...) | 1 | none, or linear | none |
+| mixture of softmaxes, MoS (any g: MoSS, mixture of PLIF) | K | tanh | of distributions |
+| mixture of contexts, MoC: the rank-limited control | K | tanh | of context vectors |
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from suite.errors import InputError
+from suite.kernels import reference
+from suite.models.dropout import locked_dropout
+from suite.models.heads.pointwise import Pointwise
+from suite.spec.components import create
+from suite.spec.types import NonNegativeFloat, PointwiseOption, PositiveInt, Probability
+
+INIT_RANGE = 0.1  # output embeddings start uniform in [-0.1, 0.1], as in the AWD-LSTM and MoS code
+
+
+class Head(nn.Module):
+    """Context vectors in, distributions over words out.
+
+    Args:
+        context_size: H, size of the encoder's output.
+        vocabulary: V, number of words.
+        tied: [V, d] parameter shared with the encoder's embedding, or None for a matrix of the head's own.
+        experts: K; None for a plain softmax.
+        dimension: d. Where it differs from H, a plain softmax projects its context linearly first (the down-projection
+            of Melis et al. 2018). Absent: d of the tied matrix, else H.
+        latent_dropout: locked dropout on the projected contexts of all experts.
+        bias: add a bias to the logits.
+        eps: train on log(p + eps), as the MoS authors do with 1e-8; evaluation never uses it.
+        pointwise: the increasing function applied to every logit.
+
+    Raises:
+        InputError: sizes that do not fit each other.
+    """
+
+    # Average the projected contexts before one softmax (MoC) instead of K distributions (MoS).
+    mix_contexts: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        context_size: int,
+        vocabulary: int,
+        tied: nn.Parameter | None,
+        *,
+        experts: int | None = None,
+        dimension: int | None = None,
+        latent_dropout: float = 0.0,
+        bias: bool = True,
+        eps: float = 0.0,
+        pointwise: PointwiseOption = "identity",
+    ) -> None:
+        super().__init__()
+        self.experts = experts or 1
+        self.latent_dropout = latent_dropout
+        self.eps = eps
+        if tied is None:
+            weight = torch.empty(vocabulary, dimension or context_size)
+            tied = nn.Parameter(nn.init.uniform_(weight, -INIT_RANGE, INIT_RANGE))
+        elif tied.shape[1] != (dimension or (context_size if experts is None else tied.shape[1])):
+            raise InputError(
+                f"head: the tied output embeddings have size {tied.shape[1]}, and the head's is "
+                f"{dimension or context_size}. Make the encoder's last layer {tied.shape[1]}, give the head "
+                f"dimension: {tied.shape[1]} (a linear projection), or untie them with tied: false."
+            )
+        self.weight = tied
+        self.dimension = tied.shape[1]
+        self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
+        self.prior: nn.Linear | None = None
+        self.projection: nn.Linear | None = None
+        if experts is not None:
+            self.prior = nn.Linear(context_size, experts, bias=False)
+            self.projection = nn.Linear(context_size, experts * self.dimension)
+        elif context_size != self.dimension:
+            self.projection = nn.Linear(context_size, self.dimension, bias=False)
+        self.pointwise: Pointwise = (
+            pointwise if isinstance(pointwise, Pointwise) else create("pointwise", pointwise)
+        )
+
+    def mixture(self, contexts: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Project contexts to experts.
+
+        Args:
+            contexts: [T, B, H] or [N, H].
+
+        Returns:
+            Expert contexts [N, K, d] and their log weights [N, K]; None where a single softmax remains.
+        """
+        rows = contexts.shape[:-1].numel()
+        if self.prior is None or self.projection is None:
+            projected = contexts if self.projection is None else self.projection(contexts)
+            return projected.reshape(rows, 1, self.dimension), None
+        latent = torch.tanh(self.projection(contexts))
+        latent = locked_dropout(latent, self.latent_dropout, self.training).view(rows, self.experts, self.dimension)
+        log_prior = functional.log_softmax(self.prior(contexts).view(rows, self.experts), dim=-1)
+        if self.mix_contexts:
+            return torch.einsum("nk,nkd->nd", log_prior.exp(), latent).unsqueeze(1), None
+        return latent, (log_prior if self.experts > 1 else None)
+
+    def nll(self, contexts: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood [N] in nats of ``targets`` [N], given contexts [T, B, H] or [N, H]."""
+        latent, log_prior = self.mixture(contexts)
+        eps = self.eps if self.training else 0.0
+        return reference.mixture_nll(
+            latent, log_prior, self.weight, self.bias, targets.reshape(-1), self.pointwise, eps
+        )
+
+    def log_probs(self, contexts: Tensor) -> Tensor:
+        """Log-probabilities [N, V] of every word, given contexts [T, B, H] or [N, H]."""
+        latent, log_prior = self.mixture(contexts)
+        return reference.mixture_log_probs(latent, log_prior, self.weight, self.bias, self.pointwise)
+
+
+class Softmax(Head):
+    """One softmax, p = softmax(g(W h + b)); g is the identity unless said otherwise (sigsoftmax, gss, plif ...)."""
+
+    def __init__(
+        self,
+        context_size: int,
+        vocabulary: int,
+        tied: nn.Parameter | None,
+        *,
+        dimension: PositiveInt | None = None,
+        pointwise: PointwiseOption = "identity",
+        bias: bool = True,
+    ) -> None:
+        super().__init__(context_size, vocabulary, tied, dimension=dimension, bias=bias, pointwise=pointwise)
+
+
+class MixtureOfSoftmaxes(Head):
+    """MoS, p = sum_k pi_k softmax(g(W tanh(P_k h) + b)) (Yang et al. 2018, eq. 3); defaults of the authors' code."""
+
+    def __init__(
+        self,
+        context_size: int,
+        vocabulary: int,
+        tied: nn.Parameter | None,
+        *,
+        experts: PositiveInt = 10,
+        dimension: PositiveInt | None = None,
+        latent_dropout: Probability = 0.29,
+        pointwise: PointwiseOption = "identity",
+        bias: bool = True,
+        eps: NonNegativeFloat = 0.0,
+    ) -> None:
+        super().__init__(
+            context_size,
+            vocabulary,
+            tied,
+            experts=experts,
+            dimension=dimension,
+            latent_dropout=latent_dropout,
+            pointwise=pointwise,
+            bias=bias,
+            eps=eps,
+        )
+
+
+class MixtureOfContexts(MixtureOfSoftmaxes):
+    """MoC, p = softmax(g(W sum_k pi_k tanh(P_k h) + b)): the parameters of MoS, the rank of a softmax."""
+
+    mix_contexts = True

@@ -1,0 +1,57 @@
+"""Encoder and head joined; the output embeddings are the input embeddings where the encoder ties them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from suite.models.encoders.base import Encoded, Encoder, State
+from suite.models.heads.head import Head
+from suite.spec.components import create
+from suite.spec.run_spec import RunSpec
+
+
+class LanguageModel(nn.Module):
+    """p(next word | words so far), or p(word | context) for a table of contexts."""
+
+    def __init__(self, encoder: Encoder, head: Head) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, Encoded]:
+        """Score a segment.
+
+        Args:
+            inputs: token ids [T, B].
+            targets: the words that follow, [T, B].
+            state: the encoder's state before the segment.
+
+        Returns:
+            Negative log-likelihood [T * B] in nats, and what the encoder gave.
+        """
+        encoded: Encoded = self.encoder(inputs, state)
+        return self.head.nll(encoded.output, targets), encoded
+
+    def pointwise_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the head's pointwise function, which may have a learning rate of their own."""
+        return [p for p in self.head.pointwise.parameters() if p.requires_grad]
+
+    def parameter_count(self) -> int:
+        """Number of parameters; tied ones counted once, frozen ones included."""
+        return sum(p.numel() for p in self.parameters())
+
+    def head_parameter_count(self) -> int:
+        """Parameters of the head alone, without an output matrix that belongs to the encoder."""
+        shared = self.encoder.output_weight
+        return sum(p.numel() for p in self.head.parameters() if p is not shared)
+
+
+def build_model(spec: RunSpec, vocabulary: int, contexts: int | None) -> LanguageModel:
+    """The model of one cell, freshly initialised from torch's global generator.
+
+    Raises:
+        InputError: encoder and head do not fit together.
+    """
+    encoder: Encoder = create("encoder", spec.encoder, vocabulary, contexts)
+    head: Head = create("head", spec.head, encoder.context_size, vocabulary, encoder.output_weight)
+    return LanguageModel(encoder, head)
