@@ -1,0 +1,31 @@
+"""Energy of a run from the GPU's own counter."""
+
+from __future__ import annotations
+
+import time
+
+from suite.measurement.nvml import Nvml
+
+_SHORTEST_WINDOW_S = 10.0
+
+
+class EnergyMeter:
+    """Joules since :meth:`start`; empty for windows under 10 s, where the counter is too coarse."""
+
+    def __init__(self, nvml: Nvml | None) -> None:
+        self._nvml = nvml
+        self._joules: float | None = None
+        self._since = 0.0
+
+    def start(self) -> None:
+        """Read the counter."""
+        self._since = time.perf_counter()
+        self._joules = self._nvml.energy_joules() if self._nvml else None
+
+    def read(self) -> dict[str, float]:
+        """The energy fields of :class:`suite.records.record.Costs`, or nothing."""
+        seconds = time.perf_counter() - self._since
+        joules = self._nvml.energy_joules() if self._nvml else None
+        if self._joules is None or joules is None or joules < self._joules or seconds < _SHORTEST_WINDOW_S:
+            return {}
+        return {"energy_joules": joules - self._joules, "energy_seconds": seconds}

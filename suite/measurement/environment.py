@@ -1,0 +1,86 @@
+"""Where and from what a run was made: machine, versions, commit, command. No host name, user or absolute path."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from suite.measurement.nvml import Nvml
+from suite.records.record import Environment
+
+_PACKAGES = ("torch", "numpy", "mlflow", "pandas", "triton")
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(device: torch.device, nvml: Nvml | None) -> Environment:
+    """Describe the machine as it is set up now; call after the precision flags are set."""
+    cuda = device.type == "cuda"
+    cudnn = torch.backends.cudnn.version() if cuda else None
+    return Environment(
+        device=torch.cuda.get_device_name(device) if cuda else _processor(),
+        device_kind="cuda" if cuda else "cpu",
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        versions=_versions(),
+        cpu_count=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        driver=nvml.driver() if nvml else None,
+        cuda=torch.version.cuda if cuda else None,
+        cudnn=str(cudnn) if cudnn is not None else None,
+        tf32_matmul=torch.backends.cuda.matmul.allow_tf32 if cuda else None,
+        tf32_cudnn=torch.backends.cudnn.allow_tf32 if cuda else None,
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    root = Path(__file__).resolve().parents[2]
+    # Only the suite's own checkout: an installed copy inside another project's tree must not claim that commit.
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """The suite's commit and whether its code differs from it; results written by runs do not count as changes."""
+    head = _git("rev-parse", "HEAD")
+    if head is None:
+        # A checkout shipped without its history names its commit in the environment.
+        return os.environ.get("SUITE_COMMIT"), None
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return head.strip(), bool(changes.strip()) if changes is not None else None
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as it can be typed again; absolute paths keep their last part only."""
+    shown = [Path(a).name if os.path.isabs(a) else a for a in arguments]
+    return shlex.join(["suite", *shown])

@@ -1,0 +1,58 @@
+"""All meters of a run together, and how figures of several attempts at one run add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from suite.measurement.energy import EnergyMeter
+from suite.measurement.memory import MemoryMeter
+from suite.measurement.nvml import Nvml
+
+
+class Meters:
+    """Memory and energy of one attempt, on top of what earlier attempts of the same run measured."""
+
+    def __init__(self, device: torch.device, earlier: Mapping[str, Any] | None = None) -> None:
+        self.nvml = Nvml.open(device)
+        self._memory = MemoryMeter(device, self.nvml)
+        self._energy = EnergyMeter(self.nvml)
+        self._earlier = dict(earlier or {})
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._memory.start()
+        self._energy.start()
+
+    def read(self) -> dict[str, Any]:
+        """Cost fields so far, all attempts included."""
+        return merge(self._earlier, {**self._memory.read(), **self._energy.read()})
+
+    def stop(self) -> dict[str, Any]:
+        """End measuring and return the cost fields."""
+        self._memory.stop()
+        return self.read()
+
+
+def merge(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of a run from those of its attempts.
+
+    Peaks are the largest, energy adds up. Peaks of different kinds (a process's share, a device's use) do not compare:
+    then the latest attempt's stands. A run was alone on its GPU only if every attempt was.
+    """
+    merged: dict[str, Any] = {**earlier, **now}
+    for prefix in ("gpu", "cpu"):
+        peak, source = f"{prefix}_peak_mib", f"{prefix}_peak_source"
+        if peak in earlier and peak in now and earlier.get(source) == now.get(source):
+            merged[peak] = max(earlier[peak], now[peak])
+    for peak in ("allocator_peak_mib", "allocator_reserved_mib"):
+        if peak in earlier and peak in now:
+            merged[peak] = max(earlier[peak], now[peak])
+    for total in ("energy_joules", "energy_seconds"):
+        if total in earlier and total in now:
+            merged[total] = earlier[total] + now[total]
+    if earlier.get("exclusive") is False:
+        merged["exclusive"] = False
+    return merged

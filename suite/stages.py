@@ -1,0 +1,92 @@
+"""What a stage of a run is given, and what it gives back.
+
+A stage (train, rank ...) is a component like a head: it takes the run so far and returns measurements by split. The
+runner walks the list and knows none of them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from suite.data.base import DistributionData, TextData
+from suite.measurement.clock import PhaseClock
+from suite.models.language_model import LanguageModel
+from suite.spec.recipe import Recipe
+from suite.spec.run_spec import RunSpec
+
+# split -> metric -> value
+Measurements = dict[str, dict[str, float]]
+
+
+class ProgressView(Protocol):
+    """Where a stage reports how far it is; terminals and logs show it differently."""
+
+    def update(self, line: str, *, final: bool = False) -> None:
+        """Show ``line`` in place of the one before; ``final`` keeps it."""
+        ...
+
+
+@dataclass
+class RunContext:
+    """One run in progress.
+
+    Attributes:
+        spec: the cell.
+        recipe: its recipe, validated.
+        data: what the dataset gave.
+        device: where the model lives.
+        model: the model; after the train stage it holds the weights that are scored.
+        folder: the run's own folder (checkpoints, event log).
+        clock: seconds by phase, over all attempts.
+        emit: appends an event (type and fields) to the run's log.
+        progress: where to report.
+        stop: reason to stop at the next step, or None.
+        save: writes a checkpoint with the stage's own state.
+        checkpoint_seconds: how often a long stage should save.
+        curves: one entry an evaluation, in order.
+        extras: cost figures only a stage can know (seconds_per_epoch, tokens_per_second ...).
+    """
+
+    spec: RunSpec
+    recipe: Recipe
+    data: TextData | DistributionData
+    device: torch.device
+    model: LanguageModel
+    folder: Path
+    clock: PhaseClock
+    emit: Callable[..., None]
+    progress: ProgressView
+    stop: Callable[[], str | None]
+    save: Callable[[dict[str, Any] | None], None]
+    checkpoint_seconds: float = 30.0
+    curves: list[dict[str, float]] = field(default_factory=list)
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights that later stages score: the best on validation so far."""
+        return self.folder / "weights.pt"
+
+
+class Stage(Protocol):
+    """A step of a run. Constructed with its options, then run once (or resumed with the state it last saved)."""
+
+    name: str
+
+    def run(self, context: RunContext, state: dict[str, Any] | None) -> Measurements:
+        """Do the work and return what was measured.
+
+        Args:
+            context: the run so far.
+            state: what this stage last passed to ``context.save``, or None at its beginning.
+
+        Raises:
+            Diverged: a loss is no longer finite.
+            Interrupted: asked to stop; the last checkpoint is whole.
+        """
+        ...

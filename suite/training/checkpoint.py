@@ -1,0 +1,85 @@
+"""Checkpoints: written whole or not at all, the one before kept, read without executing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+def save_atomically(payload: Any, path: Path) -> None:
+    """torch.save beside ``path``, flush to disk, then rename: a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path, device: torch.device) -> Any:
+    """Read a file of tensors and plain values; anything that would run code is refused by torch."""
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+class CheckpointFile:
+    """``checkpoint.pt`` of one run, and ``checkpoint.previous.pt``, the one before."""
+
+    def __init__(self, folder: Path, run_key: str) -> None:
+        self.path = folder / "checkpoint.pt"
+        self.previous = folder / "checkpoint.previous.pt"
+        self._run_key = run_key
+
+    def save(self, payload: dict[str, Any]) -> None:
+        """Write ``payload``; the last checkpoint becomes the previous one."""
+        scratch = self.path.with_name("checkpoint.next.pt")
+        save_atomically({"format": FORMAT, "run_key": self._run_key, **payload}, scratch)
+        if self.path.exists():
+            os.replace(self.path, self.previous)
+        os.replace(scratch, self.path)
+
+    def load(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read and belongs to this run, or None to start from the beginning."""
+        # checkpoint.next.pt is there only after a kill between the two renames, and then it is whole.
+        for path in (self.path.with_name("checkpoint.next.pt"), self.path, self.previous):
+            if not path.exists():
+                continue
+            try:
+                payload = load_tensors(path, torch.device("cpu"))
+                if payload["format"] == FORMAT and payload["run_key"] == self._run_key:
+                    found: dict[str, Any] = payload
+                    return found
+                say(f"{path.name} belongs to another run or suite version: not used")
+            except Exception as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                say(f"{path.name} is damaged ({reason}): trying the one before")
+        return None
+
+    def remove(self) -> None:
+        """Delete both: the run is finished and its record is safe."""
+        for path in (self.path, self.previous, self.path.with_name("checkpoint.next.pt")):
+            path.unlink(missing_ok=True)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of torch's generators, for a checkpoint."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put torch's generators back as :func:`random_state` found them."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,210 @@
+"""What one optimiser step minimises: next-word loss along a text, or cross-entropy against known distributions."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from suite.data.base import DistributionData, Split, TextData
+from suite.data.batching import LengthSampler, Segment, batchify, segments
+from suite.evaluation.modes import distribution_scores
+from suite.evaluation.perplexity import official_perplexity, perplexity
+from suite.models.encoders.base import State
+from suite.models.language_model import LanguageModel
+from suite.spec.recipe import Recipe
+from suite.training.seeds import derive_seed
+
+
+class Work(NamedTuple):
+    """One optimiser step's share of an epoch."""
+
+    start: int  # first row (text) or position in this epoch's order (distributions)
+    length: int
+    lr_scale: float
+    items: int  # target words, or contexts
+
+
+class Objective(ABC):
+    """Yields the steps of an epoch, their losses, and the evaluation of the model; its state can be checkpointed.
+
+    ``unit`` names what is counted (tokens or contexts); ``primary`` is the metric training selects the best weights by.
+    """
+
+    unit: str
+    primary: str
+    items_per_epoch: int
+
+    @abstractmethod
+    def begin_epoch(self) -> None:
+        """Go back to the beginning of the data."""
+
+    @abstractmethod
+    def next(self) -> Work | None:
+        """The next step, or None at the end of the epoch."""
+
+    @abstractmethod
+    def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
+        """Micro-batches of a step, each (loss to differentiate, sum of nats for the report).
+
+        The losses of a step add up to the loss of the whole batch.
+        """
+
+    @abstractmethod
+    def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
+        """Score the model; ``final`` adds the variants the recipe asks for."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Position and random state, as tensors and plain values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+
+
+class NextWord(Objective):
+    """Truncated back-propagation through time over one stream of words (Merity et al. 2018).
+
+    loss = mean nats + alpha mean(dropped output^2) + beta mean((raw_t - raw_{t-1})^2)
+    """
+
+    unit = "tokens"
+    primary = "ppl"
+
+    def __init__(self, data: TextData, recipe: Recipe, seed: int, device: torch.device) -> None:
+        self._data = data
+        self._recipe = recipe
+        self._device = device
+        self._tokens = torch.from_numpy(batchify(data.streams["train"], recipe.batch_size)).to(device)
+        self.items_per_epoch = (self._tokens.shape[0] - 1) * recipe.batch_size
+        self._lengths = LengthSampler(recipe.bptt, recipe.random_length, seed=derive_seed(seed, "lengths"))
+        self._row = 0
+        self._segments: Iterator[Segment] | None = None
+        self._state: State | None = None
+
+    def begin_epoch(self) -> None:
+        self._row, self._segments, self._state = 0, None, None
+
+    def next(self) -> Work | None:
+        if self._segments is None:
+            self._segments = segments(self._tokens.shape[0], self._lengths, self._row)
+        segment = next(self._segments, None)
+        if segment is None:
+            return None
+        self._row = segment.start + segment.length
+        return Work(*segment, segment.length * self._recipe.batch_size)
+
+    def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
+        batch = self._recipe.batch_size
+        if self._state is None:
+            self._state = model.encoder.initial_state(batch, self._device)
+        step = self._recipe.micro_batch or batch
+        rows = slice(work.start, work.start + work.length)
+        after = slice(work.start + 1, work.start + 1 + work.length)
+        carried: list[State] = []
+        for first in range(0, batch, step):
+            columns = slice(first, first + step)
+            state = tuple(s[:, columns].contiguous() for s in self._state)
+            targets = self._tokens[after, columns].long()
+            nll, encoded = model(self._tokens[rows, columns].long(), targets, state)
+            carried.append(tuple(s.detach() for s in encoded.state))
+            loss = nll.mean()
+            if self._recipe.activation_regularization:
+                loss = loss + self._recipe.activation_regularization * encoded.output.pow(2).mean()
+            if self._recipe.temporal_regularization and work.length > 1:
+                change = encoded.raw[1:] - encoded.raw[:-1]
+                loss = loss + self._recipe.temporal_regularization * change.pow(2).mean()
+            yield loss * (step / batch), nll.detach().double().sum()
+        self._state = tuple(torch.cat(parts, dim=1) for parts in zip(*carried, strict=True))
+
+    def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
+        how = self._recipe.evaluation
+        batch = how.test_batch if split == "test" else how.valid_batch
+        bptt = how.bptt or self._recipe.bptt
+        stream = self._data.streams[split]
+        scores = perplexity(model, stream, batch, bptt, self._device)
+        if final and "official" in how.variants:
+            scores |= official_perplexity(model, stream, batch, bptt, self._device)
+        return scores
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "row": self._row,
+            "state": None if self._state is None else list(self._state),
+            "lengths": dict(self._lengths.state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._row = int(state["row"])
+        saved = state["state"]
+        self._state = None if saved is None else tuple(s.to(self._device) for s in saved)
+        self._lengths.state = state["lengths"]
+        self._segments = None
+
+
+class KnownDistributions(Objective):
+    """Cross-entropy against N known distributions, contexts in a new order every epoch (Ganea et al. 2019)."""
+
+    unit = "contexts"
+    primary = "kl"
+
+    def __init__(self, data: DistributionData, recipe: Recipe, seed: int, device: torch.device) -> None:
+        self._batch = recipe.batch_size
+        self._true = torch.from_numpy(data.probabilities).to(device)
+        self._targets = self._true.float()
+        self.items_per_epoch = self._true.shape[0]
+        self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
+        self._order = torch.arange(self.items_per_epoch)
+        self._position = 0
+
+    def begin_epoch(self) -> None:
+        self._order = torch.randperm(self.items_per_epoch, generator=self._generator)
+        self._position = 0
+
+    def next(self) -> Work | None:
+        length = min(self._batch, self.items_per_epoch - self._position)
+        if length == 0:
+            return None
+        work = Work(self._position, length, 1.0, length)
+        self._position += length
+        return work
+
+    def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
+        ids = self._order[work.start : work.start + work.length].to(self._targets.device)
+        log_q = model.head.log_probs(model.encoder(ids, ()).output)
+        nats = -(self._targets[ids] * log_q).sum(-1)
+        yield nats.mean(), nats.detach().double().sum()
+
+    def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
+        # The experiment asks how well a head can fit the distributions it is shown; nothing is held out.
+        return distribution_scores(model, self._true)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self._position, "order": self._order, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._position = int(state["position"])
+        self._order = state["order"]
+        self._generator.set_state(state["generator"])
+
+
+def build_objective(data: TextData | DistributionData, recipe: Recipe, seed: int, device: torch.device) -> Objective:
+    """The objective that fits the data."""
+    if isinstance(data, DistributionData):
+        return KnownDistributions(data, recipe, seed, device)
+    return NextWord(data, recipe, seed, device)
+
+
+def steps_per_epoch(objective: Objective, recipe: Recipe) -> int:
+    """Expected optimiser steps of an epoch: exact unless sequence lengths are random."""
+    if isinstance(objective, KnownDistributions):
+        return math.ceil(objective.items_per_epoch / recipe.batch_size)
+    length: float = recipe.bptt
+    if recipe.random_length is not None:
+        length = recipe.bptt * (1.0 - recipe.random_length.half_probability / 2.0)
+    return max(1, math.ceil(objective.items_per_epoch / recipe.batch_size / length))

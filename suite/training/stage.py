@@ -1,0 +1,31 @@
+"""The train stage: epochs of training with evaluation in between, then the best weights scored on valid and test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from suite.data.base import Split
+from suite.stages import Measurements, RunContext
+from suite.training.checkpoint import load_tensors
+from suite.training.loop import Trainer
+
+_SCORED: tuple[Split, ...] = ("valid", "test")
+
+
+class Train:
+    """Train to the end of the budget, keep the weights that were best on validation, score them."""
+
+    name = "train"
+
+    def run(self, context: RunContext, state: dict[str, Any] | None) -> Measurements:
+        """See :class:`suite.stages.Stage`."""
+        with context.clock("setup"):
+            trainer = Trainer(context)
+            if state is not None:
+                trainer.load_state_dict(state)
+        trainer.fit()
+        with context.clock("evaluate"):
+            context.model.load_state_dict(load_tensors(context.weights_path, context.device))
+            scores = {split: trainer.objective.evaluate(context.model, split, final=True) for split in _SCORED}
+        context.extras |= trainer.cost_figures()
+        return scores
