@@ -14,22 +14,21 @@ from suite.errors import Diverged
 from suite.models.heads.head import Head
 from suite.models.language_model import LanguageModel
 
-# Logits held at a time while scoring; the reference head keeps about three tensors of this size.
-_LOGITS_BYTES = 256 * 1024 * 1024
+# Logits held at a time while scoring; the reference head keeps about three tensors of this size. A CPU wants them in
+# its cache, a GPU wants few large products.
+_LOGITS_BYTES = {"cpu": 8 * 1024 * 1024, "cuda": 512 * 1024 * 1024}
 
 
 def rows_per_chunk(head: Head, dtype: torch.dtype = torch.float32) -> int:
     """How many contexts may be scored at once within the budget of logits."""
     words = head.weight.shape[0] * (1 if head.mix_contexts else head.experts)
-    return max(1, _LOGITS_BYTES // (words * dtype.itemsize))
+    return max(1, _LOGITS_BYTES.get(head.weight.device.type, _LOGITS_BYTES["cpu"]) // (words * dtype.itemsize))
 
 
 def score(model: LanguageModel, contexts: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood [N] in nats of targets [N] given contexts [N, H], a chunk at a time."""
     rows = rows_per_chunk(model.head, contexts.dtype)
-    parts = [
-        model.head.nll(contexts[i : i + rows], targets[i : i + rows]) for i in range(0, contexts.shape[0], rows)
-    ]
+    parts = [model.head.nll(contexts[i : i + rows], targets[i : i + rows]) for i in range(0, contexts.shape[0], rows)]
     return torch.cat(parts)
 
 
@@ -87,9 +86,7 @@ def official_perplexity(
         length = min(bptt, rows - 1 - i)
         encoded = model.encoder(data[i : i + length].long(), state)
         state = encoded.state
-        log_p = -score(
-            model, encoded.output.flatten(0, 1), data[i + 1 : i + 1 + length].long().flatten()
-        ).double()
+        log_p = -score(model, encoded.output.flatten(0, 1), data[i + 1 : i + 1 + length].long().flatten()).double()
         if model.head.eps > 0:
             log_p = torch.logaddexp(log_p, torch.full_like(log_p, math.log(model.head.eps)))
         total -= log_p.sum()

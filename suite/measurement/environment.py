@@ -41,7 +41,7 @@ def _versions() -> dict[str, str]:
 def environment(device: torch.device, nvml: Nvml | None) -> Environment:
     """Describe the machine as it is set up now; call after the precision flags are set."""
     cuda = device.type == "cuda"
-    cudnn = torch.backends.cudnn.version() if cuda else None
+    cudnn = torch.backends.cudnn.version() if cuda else None  # type: ignore[no-untyped-call]
     return Environment(
         device=torch.cuda.get_device_name(device) if cuda else _processor(),
         device_kind="cuda" if cuda else "cpu",

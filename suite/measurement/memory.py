@@ -57,7 +57,7 @@ class MemoryMeter:
         """Take the idle baseline and begin to sample."""
         self._resident_is_ours = _reset_resident_peak()
         if self._device.type == "cuda":
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         if self._nvml is not None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from suite.spec.run_spec import Scope
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 Status = Literal["finished", "failed", "diverged", "interrupted"]
 

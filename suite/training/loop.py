@@ -126,7 +126,7 @@ class Trainer:
                 return True
             self._optimizer.zero_grad(set_to_none=True)
             for loss, nats in self.objective.losses(self._model, work):
-                loss.backward()
+                torch.autograd.backward(loss)
                 self._epoch_nats += nats
             self._update(work.lr_scale)
             self._step += 1
@@ -233,7 +233,8 @@ class Trainer:
         rate = self._items_timed[-1] / max(self._epoch_seconds[-1], 1e-9)
         averaged = "  averaged" if point["averaged"] else ""
         self._context.progress.update(
-            f"epoch {self._epoch}/{self._recipe.budget.epochs}  {scores}  {rate:,.0f} {self.objective.unit}/s{averaged}",
+            f"epoch {self._epoch}/{self._recipe.budget.epochs}  {scores}  "
+            f"{rate:,.0f} {self.objective.unit}/s{averaged}",
             final=True,
         )
 

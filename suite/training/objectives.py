@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from suite.data.base import DistributionData, Split, TextData
 from suite.data.batching import LengthSampler, Segment, batchify, segments
@@ -87,9 +88,11 @@ class NextWord(Objective):
         self._segments: Iterator[Segment] | None = None
         self._state: State | None = None
 
+    @override
     def begin_epoch(self) -> None:
         self._row, self._segments, self._state = 0, None, None
 
+    @override
     def next(self) -> Work | None:
         if self._segments is None:
             self._segments = segments(self._tokens.shape[0], self._lengths, self._row)
@@ -99,6 +102,7 @@ class NextWord(Objective):
         self._row = segment.start + segment.length
         return Work(*segment, segment.length * self._recipe.batch_size)
 
+    @override
     def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
         batch = self._recipe.batch_size
         if self._state is None:
@@ -122,6 +126,7 @@ class NextWord(Objective):
             yield loss * (step / batch), nll.detach().double().sum()
         self._state = tuple(torch.cat(parts, dim=1) for parts in zip(*carried, strict=True))
 
+    @override
     def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
         how = self._recipe.evaluation
         batch = how.test_batch if split == "test" else how.valid_batch
@@ -132,6 +137,7 @@ class NextWord(Objective):
             scores |= official_perplexity(model, stream, batch, bptt, self._device)
         return scores
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {
             "row": self._row,
@@ -139,6 +145,7 @@ class NextWord(Objective):
             "lengths": dict(self._lengths.state),
         }
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._row = int(state["row"])
         saved = state["state"]
@@ -155,17 +162,19 @@ class KnownDistributions(Objective):
 
     def __init__(self, data: DistributionData, recipe: Recipe, seed: int, device: torch.device) -> None:
         self._batch = recipe.batch_size
-        self._true = torch.from_numpy(data.probabilities).to(device)
+        self._true = torch.tensor(data.probabilities).to(device)  # a copy: the data may be read-only
         self._targets = self._true.float()
         self.items_per_epoch = self._true.shape[0]
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         self._order = torch.arange(self.items_per_epoch)
         self._position = 0
 
+    @override
     def begin_epoch(self) -> None:
         self._order = torch.randperm(self.items_per_epoch, generator=self._generator)
         self._position = 0
 
+    @override
     def next(self) -> Work | None:
         length = min(self._batch, self.items_per_epoch - self._position)
         if length == 0:
@@ -174,19 +183,23 @@ class KnownDistributions(Objective):
         self._position += length
         return work
 
+    @override
     def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
         ids = self._order[work.start : work.start + work.length].to(self._targets.device)
         log_q = model.head.log_probs(model.encoder(ids, ()).output)
         nats = -(self._targets[ids] * log_q).sum(-1)
         yield nats.mean(), nats.detach().double().sum()
 
+    @override
     def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
         # The experiment asks how well a head can fit the distributions it is shown; nothing is held out.
         return distribution_scores(model, self._true)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"position": self._position, "order": self._order, "generator": self._generator.get_state()}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._position = int(state["position"])
         self._order = state["order"]

@@ -21,7 +21,9 @@ def build_optimizer(model: LanguageModel, recipe: Recipe) -> torch.optim.Optimiz
     """
     separate = model.pointwise_parameters() if recipe.pointwise_lr is not None else []
     apart = {id(p) for p in separate}
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in apart]}]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.requires_grad and id(p) not in apart]}
+    ]
     if separate:
         groups.append({"params": separate, "lr": recipe.pointwise_lr})
     chosen = recipe.optimizer

@@ -26,6 +26,8 @@ class Train:
         trainer.fit()
         with context.clock("evaluate"):
             context.model.load_state_dict(load_tensors(context.weights_path, context.device))
-            scores = {split: trainer.objective.evaluate(context.model, split, final=True) for split in _SCORED}
+            scores: Measurements = {
+                split: trainer.objective.evaluate(context.model, split, final=True) for split in _SCORED
+            }
         context.extras |= trainer.cost_figures()
         return scores

@@ -40,7 +40,9 @@ def test_probabilities_sum_to_one(head: str, pointwise: str) -> None:
 @pytest.mark.parametrize(("head", "pointwise"), COMBINATIONS)
 @given(scale=st.sampled_from([1.0, 1e2, 1e4]), seed=st.integers(0, 2**16))
 @settings(max_examples=10, deadline=None)
-def test_extreme_logits_give_finite_normalised_probabilities(head: str, pointwise: str, scale: float, seed: int) -> None:
+def test_extreme_logits_give_finite_normalised_probabilities(
+    head: str, pointwise: str, scale: float, seed: int
+) -> None:
     built = make(head, pointwise)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

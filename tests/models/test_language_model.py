@@ -96,7 +96,7 @@ def test_tied_embedding_is_shared_and_untied_is_not(name: str) -> None:
 
 
 def test_awd_lstm_without_dropout_equals_torch_lstms() -> None:
-    off = {key: 0.0 for key in ("word_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop")}
+    off = dict.fromkeys(("word_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop"), 0.0)
     built = encoder("awd-lstm", **off).train()
     tokens = torch.randint(V, (7, 3))
     state = tuple(s.double() for s in built.initial_state(3, tokens.device))
@@ -107,7 +107,7 @@ def test_awd_lstm_without_dropout_equals_torch_lstms() -> None:
 
 
 def test_weight_drop_zeroes_recurrent_weights_once_a_segment() -> None:
-    off = {key: 0.0 for key in ("word_dropout", "input_dropout", "hidden_dropout", "output_dropout")}
+    off = dict.fromkeys(("word_dropout", "input_dropout", "hidden_dropout", "output_dropout"), 0.0)
     built = encoder("awd-lstm", weight_drop=0.5, **off).train()
     assert isinstance(built, AwdLstm)
     tokens = torch.randint(V, (6, 2))

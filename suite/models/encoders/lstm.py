@@ -71,10 +71,9 @@ class AwdLstm(_Stack):
         carried: list[Tensor] = []
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.LSTM)
             # One mask for the whole segment, on the hidden-to-hidden matrix alone (section 2).
-            recurrent = functional.dropout(layer.weight_hh_l0, self.weight_drop, self.training)
-            weights = [layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0]
+            weights: list[Tensor] = list(layer.parameters())  # input, recurrent, and their biases
+            weights[1] = functional.dropout(weights[1], self.weight_drop, self.training)
             before = [state[2 * index], state[2 * index + 1]]
             x, h, c = torch.lstm(x, before, weights, True, 1, 0.0, self.training, False, False)
             carried += [h, c]

@@ -83,9 +83,7 @@ class Head(nn.Module):
             self.projection = nn.Linear(context_size, experts * self.dimension)
         elif context_size != self.dimension:
             self.projection = nn.Linear(context_size, self.dimension, bias=False)
-        self.pointwise: Pointwise = (
-            pointwise if isinstance(pointwise, Pointwise) else create("pointwise", pointwise)
-        )
+        self.pointwise: Pointwise = pointwise if isinstance(pointwise, Pointwise) else create("pointwise", pointwise)
 
     def mixture(self, contexts: Tensor) -> tuple[Tensor, Tensor | None]:
         """Project contexts to experts.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from suite.models.heads.pointwise import Pointwise
@@ -23,7 +23,8 @@ _UNIT = math.log(math.e - 1.0)
 def _pieces(z: Tensor, bound: float, knots: int) -> tuple[Tensor, Tensor]:
     """The piece each z falls on, and its distance from that piece's left knot; the end pieces extend to infinity."""
     delta = 2.0 * bound / knots
-    piece = torch.floor((z + bound) / delta).clamp_(0, knots - 1)
+    # A logit that is not a number must come out as one, and not as an index out of bounds.
+    piece = torch.floor((z + bound) / delta).clamp_(0, knots - 1).nan_to_num_(0.0)
     # In z's own dtype: an integer index times a Python number would silently be float32.
     offset = z - (piece * delta - bound)
     return piece.to(torch.int64), offset
@@ -52,7 +53,7 @@ class _PiecewiseLinear(torch.autograd.Function):
         return start[piece] + slope[piece] * offset
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         z, slope = ctx.saved_tensors
         knots = slope.numel()
@@ -96,7 +97,9 @@ class Plif(Pointwise):
         """Elementwise f."""
         slope = functional.softplus(self.raw_slopes).to(z.dtype)
         start = (slope.cumsum(0) - slope) * (2.0 * self.bound / slope.numel())
-        out: Tensor = _PiecewiseLinear.apply(z, slope, start, self.bound, self.deterministic)
+        out: Tensor = _PiecewiseLinear.apply(  # type: ignore[no-untyped-call]
+            z, slope, start, self.bound, self.deterministic
+        )
         return out
 
 
@@ -104,15 +107,15 @@ class _TanhSum(torch.autograd.Function):
     """sum_k v_k tanh(u_k z + b_k), one unit at a time: memory of z whatever the number of units."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, z: Tensor, u: Tensor, b: Tensor, v: Tensor) -> Tensor:
-        ctx.save_for_backward(z, u, b, v)  # type: ignore[attr-defined]
+    def forward(ctx: Any, z: Tensor, u: Tensor, b: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(z, u, b, v)
         out = torch.zeros_like(z)
         for unit in range(u.numel()):
             out.add_(torch.tanh(torch.addcmul(b[unit], z, u[unit])) * v[unit])
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         z, u, b, v = ctx.saved_tensors
         of_z = torch.zeros_like(z)
@@ -148,5 +151,5 @@ class MonotonicNetwork(Pointwise):
         linear, u, v = (
             functional.softplus(raw).to(z.dtype) for raw in (self.raw_linear, self.raw_inner, self.raw_outer)
         )
-        tanh_sum: Tensor = _TanhSum.apply(z, u, self.bias.to(z.dtype), v)
+        tanh_sum: Tensor = _TanhSum.apply(z, u, self.bias.to(z.dtype), v)  # type: ignore[no-untyped-call]
         return linear * z + tanh_sum

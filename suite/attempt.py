@@ -1,0 +1,245 @@
+"""One attempt at one cell: from its last checkpoint, or from the beginning, to a record."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+import suite
+from suite.data.base import DataAccess, Dataset, DistributionData, TextData
+from suite.errors import Diverged, InputError, Interrupted
+from suite.measurement.clock import PhaseClock
+from suite.measurement.environment import command_line, commit, environment
+from suite.measurement.meters import Meters
+from suite.models.language_model import LanguageModel, build_model
+from suite.progress import Progress
+from suite.records.record import Costs, LabelRef, Model, Provenance, Record, Status, TaskRef
+from suite.records.store import Store
+from suite.spec import components
+from suite.spec.recipe import Recipe
+from suite.spec.run_spec import RunSpec
+from suite.stages import Measurements, RunContext, Stage
+from suite.training.checkpoint import CheckpointFile, load_tensors
+from suite.training.seeds import derive_seed
+
+
+@dataclass
+class RunOptions:
+    """How a command runs its cells; nothing here changes what a cell computes."""
+
+    store: Store
+    device: torch.device
+    access: DataAccess
+    progress: Progress
+    arguments: Sequence[str] = ()
+    rerun: bool = False
+    checkpoint_seconds: float = 30.0
+    stop: Callable[[], str | None] = lambda: None
+
+
+class Attempt:
+    """One attempt at one cell: from its last checkpoint, or from the beginning, to a record."""
+
+    def __init__(self, spec: RunSpec, options: RunOptions, loaded: tuple[Dataset, TextData | DistributionData]) -> None:
+        self._spec = spec
+        self._options = options
+        self._dataset, self._data = loaded
+        self._folder = options.store.run_dir(spec.run_key)
+        self._checkpoint = CheckpointFile(self._folder, spec.run_key)
+        self._events = options.store.events(spec.run_key)
+        if options.rerun:
+            self._start_over()
+        saved = self._checkpoint.load(lambda line: options.progress.say("  " + line)) or {}
+        self._stage_index = int(saved.get("stage", 0))
+        self._stage_state: dict[str, Any] | None = saved.get("stage_state")
+        self._metrics: dict[str, Measurements] = saved.get("metrics", {})
+        self._curves: list[dict[str, float]] = saved.get("curves", [])
+        self._extras: dict[str, Any] = saved.get("extras", {})
+        self._attempts = int(saved.get("attempts", 0)) + 1
+        self._started: str = saved.get("started", _now())
+        self._clock = PhaseClock(options.device, saved.get("seconds"))
+        self._meters = Meters(options.device, saved.get("costs"))
+        self._model: LanguageModel | None = None
+
+    def run(self) -> Record:
+        """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
+        self._meters.start()
+        try:
+            self._walk()
+        except InputError:
+            raise
+        except Interrupted as stop:
+            return self._record("interrupted", str(stop))
+        except Diverged as error:
+            return self._record("diverged", str(error))
+        except torch.cuda.OutOfMemoryError as error:
+            return self._record("failed", f"out of GPU memory: lower batch_size or micro_batch ({_first_line(error)})")
+        except Exception as error:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+            return self._record("failed", f"{type(error).__name__}: {_first_line(error)}")
+        finally:
+            self._meters.stop()
+        return self._record("finished", None)
+
+    def close(self, status: Status) -> None:
+        """After the record is safe: note the end, and drop the checkpoints of a run that will not go on."""
+        self._events.append("end", status=status)
+        if status == "finished":
+            self._checkpoint.remove()
+
+    def _start_over(self) -> None:
+        self._checkpoint.remove()
+        self._events.path.unlink(missing_ok=True)
+
+    def _walk(self) -> None:
+        spec, options = self._spec, self._options
+        recipe = Recipe.model_validate(dict(spec.recipe))
+        with self._clock("setup"):
+            set_precision(recipe, options.device)
+            torch.manual_seed(derive_seed(spec.seed, "initialisation"))
+            self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
+            self._model.to(options.device)
+            context = self._context(recipe, self._model)
+            if self._stage_index > 0 and context.weights_path.exists():
+                self._model.load_state_dict(load_tensors(context.weights_path, options.device))
+            self._announce(self._model)
+        for index in range(self._stage_index, len(spec.stages)):
+            stage: Stage = components.create("stage", spec.stages[index])
+            state, self._stage_state = self._stage_state, None
+            self._metrics[stage.name] = stage.run(context, state)
+            self._stage_index = index + 1
+            with self._clock("log"):
+                context.save(None)
+
+    def _context(self, recipe: Recipe, model: LanguageModel) -> RunContext:
+        options = self._options
+        return RunContext(
+            spec=self._spec,
+            recipe=recipe,
+            data=self._data,
+            device=options.device,
+            model=model,
+            folder=self._folder,
+            clock=self._clock,
+            emit=self._events.append,
+            progress=options.progress,
+            stop=options.stop,
+            save=self._save,
+            checkpoint_seconds=options.checkpoint_seconds,
+            curves=self._curves,
+            extras=self._extras,
+        )
+
+    def _save(self, stage_state: dict[str, Any] | None) -> None:
+        self._checkpoint.save(
+            {
+                "stage": self._stage_index,
+                "stage_state": stage_state,
+                "metrics": self._metrics,
+                "curves": self._curves,
+                "extras": self._extras,
+                "attempts": self._attempts,
+                "started": self._started,
+                "seconds": self._clock.snapshot(),
+                "costs": self._meters.read(),
+            }
+        )
+
+    def _announce(self, model: LanguageModel) -> None:
+        spec = self._spec
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._events.append(
+            "start",
+            attempt=self._attempts,
+            run_key=spec.run_key,
+            spec=spec.identity,
+            task=self._task().model_dump(),
+            labels=self._labels().model_dump(),
+            seed=spec.seed,
+            scope=spec.scope,
+            parameters=model.parameter_count(),
+            data=dict(self._data.digests),
+            environment=environment(self._options.device, self._meters.nvml).model_dump(),
+        )
+        resumed = f", resumed (attempt {self._attempts})" if self._attempts > 1 else ""
+        self._options.progress.say(f"  {model.parameter_count():,} parameters{resumed}")
+
+    def _task(self) -> TaskRef:
+        spec = self._spec
+        return TaskRef(name=spec.task, version=spec.version, title=spec.title, paper=spec.paper, protocol=spec.protocol)
+
+    def _labels(self) -> LabelRef:
+        labels = self._spec.labels
+        return LabelRef(dataset=labels.dataset, encoder=labels.encoder, head=labels.head)
+
+    def _record(self, status: Status, message: str | None) -> Record:
+        spec, model = self._spec, self._model
+        revision, dirty = commit()
+        seconds = {phase: round(value, 3) for phase, value in self._clock.snapshot().items()}
+        seconds["total"] = round(sum(seconds.values()), 3)
+        return Record(
+            run_key=spec.run_key,
+            status=status,
+            scope=spec.scope,
+            task=self._task(),
+            labels=self._labels(),
+            seed=spec.seed,
+            spec=spec.identity,
+            model=Model(parameters=model.parameter_count(), head_parameters=model.head_parameter_count())
+            if model
+            else None,
+            metrics=self._metrics,
+            facts=data_facts(self._data),
+            curves=self._curves,
+            costs=Costs(seconds=seconds, **{**self._meters.read(), **self._extras}),
+            environment=environment(self._options.device, self._meters.nvml),
+            provenance=Provenance(
+                commit=revision,
+                dirty=dirty,
+                command=command_line(self._options.arguments),
+                suite_version=suite.__version__,
+                data=dict(self._data.digests),
+                started=self._started,
+                ended=_now(),
+                attempts=self._attempts,
+            ),
+            message=message,
+        )
+
+
+def set_precision(recipe: Recipe, device: torch.device) -> None:
+    """Set torch's arithmetic flags as the recipe asks; they are process-wide, so every run sets them all."""
+    torch.backends.cudnn.allow_tf32 = recipe.precision.recurrence == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = recipe.precision.head == "tf32"
+    if recipe.deterministic and device.type == "cuda":
+        # cuBLAS repeats bit for bit only with a workspace of its own; read at its first use in the process.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(recipe.deterministic)
+
+
+def data_facts(data: TextData | DistributionData) -> dict[str, float]:
+    """What is known of the data itself: floors as perplexities, and the dataset's own facts."""
+    facts = {name: float(value) for name, value in data.facts.items()}
+    if isinstance(data, TextData):
+        for split, floor in data.floors.items():
+            facts[f"{split}_floor_ppl"] = math.exp(floor.nll)
+            facts[f"{split}_floor_entropy_ppl"] = math.exp(floor.entropy)
+    return facts
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else "no message"
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")

@@ -1,0 +1,223 @@
+"""The command line: parses, calls a verb, prints errors and chooses the exit code; no other place does the last two."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from suite import __version__
+from suite.errors import InputError, Interrupted, SuiteError
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    a run failed, or a check did not hold
+  2    the input was wrong: a task file, an option, a corpus, a record
+  130  interrupted; the last checkpoint is whole and the same command goes on from it
+"""
+
+_OVERVIEW = """\
+Train and evaluate output heads as task files describe them, and compare the results with published numbers.
+
+A task file pairs datasets, encoders and heads with a recipe and seeds. Each combination is a cell; a finished cell
+leaves one record, results/records/*.json, and is never run twice. Tables and the MLflow registry are made of records.
+"""
+
+_START = """\
+to begin:
+  suite list                          what there is to run
+  suite plan demo                     the cells of tasks/demo.yaml, which are done, how long the rest takes
+  suite run demo                      run them; interrupt at any time, the same command goes on
+  suite report                        our numbers beside the published ones
+  suite ui                            compare runs in the browser
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option like any other wrong input: one line, what to do, exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message}. See `{self.prog} --help`.")
+
+
+def _cells(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tasks", nargs="+", metavar="TASK", help="task file, folder of task files, or name in tasks/")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="dataset=, encoder= or head=, globs allowed; repeatable",
+    )
+    parser.add_argument("--seed", action="append", type=int, default=[], metavar="N", help="this seed only; repeatable")
+    parser.add_argument(
+        "--max-epochs", type=_positive, metavar="N", help="shorten the recipe; its record counts as a short run"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("must be a positive number of minutes")
+    return value
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where corpora lie (default: SUITE_DATA, then the user's cache)"
+    )
+    parser.add_argument("--offline", action="store_true", help="never download")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="suite",
+        description=_OVERVIEW,
+        epilog=_START + "\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"suite {__version__}")
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--results",
+        type=Path,
+        default=Path(os.environ.get("SUITE_RESULTS", "results")),
+        metavar="DIR",
+        help="where records and run folders are kept (default: SUITE_RESULTS, else results)",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    def verb(name: str, summary: str, *, description: str = "") -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            parents=[common],
+            help=summary,
+            description=description or summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    one = verb("list", "tasks, components with their options, and published numbers")
+    one.add_argument(
+        "what", nargs="?", choices=["tasks", "components", "published"], help="one of the lists only (default: all)"
+    )
+    one.add_argument("--schema", action="store_true", help="print the JSON Schema of task files, for editors")
+
+    one = verb(
+        "validate",
+        "check task files, and build every model once without memory",
+        description="Check task files: every error with its place, then every cell's model is built on a device "
+        "without memory, so that sizes that do not fit are found before anything is trained.",
+    )
+    one.add_argument("tasks", nargs="*", metavar="TASK", help="task files or names (default: all of tasks/)")
+
+    one = verb("plan", "the cells a run would take, which are done, and how long the rest may take")
+    _cells(one)
+
+    one = verb(
+        "run",
+        "train and evaluate the cells of tasks",
+        description="Train and evaluate every cell that has no finished record. Ctrl-C stops at the next step with a "
+        "checkpoint; the same command goes on from there.",
+    )
+    _cells(one)
+    _data(one)
+    one.add_argument(
+        "--max-minutes",
+        type=_minutes,
+        metavar="M",
+        help="stop cleanly at a checkpoint after this long; run again to go on",
+    )
+    one.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    one.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's own choice)")
+    one.add_argument("--rerun", action="store_true", help="run finished cells again and replace their records")
+    one.add_argument("--no-mlflow", action="store_true", help="write records only; `suite sync` can mirror them later")
+    one.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="how often a run saves its state (default 30)",
+    )
+
+    one = verb("report", "the leaderboard: our records beside the published numbers")
+    one.add_argument("--all", action="store_true", help="also the published tables we have no run for")
+    one.add_argument(
+        "--task", action="append", default=[], metavar="NAME", help="records of this task only; repeatable"
+    )
+    one.add_argument(
+        "--write",
+        action="store_true",
+        help="write LEADERBOARD.md and leaderboard.csv into the results folder",
+    )
+    one.add_argument(
+        "--write-into",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="with --write: also put our tables between the leaderboard markers of this Markdown file; repeatable",
+    )
+    one.add_argument("--csv", action="store_true", help="print the table as CSV")
+
+    one = verb("show", "one record: what was asked, what came out, what it cost, where it ran")
+    one.add_argument("run", metavar="RUN", help="first digits of the run key, record file, or its name")
+
+    one = verb("import", "add records made on another machine")
+    one.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record files, or folders of them")
+    one.add_argument("--replace", action="store_true", help="take the new one where a different record is here")
+
+    verb("sync", "bring the MLflow registry up to date with the records")
+
+    one = verb("data", "verify or fetch corpora")
+    one.add_argument("action", choices=["verify", "fetch"])
+    one.add_argument("names", nargs="*", metavar="CORPUS", help="default: all")
+    _data(one)
+
+    one = verb(
+        "ui", "open the MLflow UI on the runs", description="Mirror the records and serve the MLflow UI on 127.0.0.1."
+    )
+    one.add_argument("--port", type=_positive, default=5000)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the ``suite`` command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+        # Imported here so that --help answers at once.
+        from suite import verbs
+
+        return verbs.call(options.verb, options, arguments)
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return error.exit_code
+    except Interrupted as error:
+        print(f"stopped: {error}. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return error.exit_code
+    except SuiteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted.", file=sys.stderr)
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) closed it: not an error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

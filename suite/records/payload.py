@@ -1,0 +1,285 @@
+"""What the registry is told about a run, as plain values: parameters, tags, curve points, final metrics, times."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from suite.records.record import Costs, Record
+from suite.records.store import Store
+from suite.spec.run_spec import canonical_json
+
+RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+_STATUS: Mapping[str, RunStatus] = {
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "diverged": "FAILED",
+    "interrupted": "KILLED",
+}
+# What a repeated epoch need not repeat: measurements of the machine, not of the model.
+_MACHINE = re.compile(r"second|time|mib|joule|watt")
+_COORDINATES = frozenset({"type", "stage", "epoch", "time"})
+
+
+class Point(NamedTuple):
+    """One value of a curve; ``timestamp`` in Unix milliseconds, ``step`` the epoch."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether repeating the epoch must give this value again."""
+        return not _MACHINE.search(self.key)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One run as the registry shall show it.
+
+    ``rows`` holds the points of one evaluation each, in order. ``marker`` is the tag that says everything was
+    delivered; it is set last. ``live`` is true while the run is being worked on. Times are Unix milliseconds.
+    """
+
+    run_key: str
+    name: str
+    status: RunStatus
+    live: bool
+    start: int
+    end: int | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    marker: tuple[str, str]
+    rows: tuple[tuple[Point, ...], ...]
+    metrics: Mapping[str, float]
+    dataset: tuple[str, str] | None
+    artifacts: Mapping[str, bytes] = field(repr=False)
+
+
+def payload_of(store: Store, run_key: str, record: Record | None) -> Payload | None:
+    """Describe a run from its record, its event log, or both; None when it has left neither."""
+    log = store.events(run_key)
+    events = _last_lineage(list(log))
+    if record is None and not events:
+        return None
+    # A start later than the record: the run was taken up again, and until that ends the record is not the last word.
+    again = record is None or (bool(events) and _last_start(events) > _ended(record))
+    live = again and events[-1]["type"] != "end" and store.is_locked(run_key)
+    if record is not None and not live and not _belong(events, record):
+        events = []
+    text = log.path.read_bytes() if events else b""
+    last_time = _milliseconds(events[-1]["time"]) if events else 0
+    first = events[0] if events else {}
+    artifacts = {"events.jsonl": text} if text else {}
+    if record is None:
+        marker = ("suite.events_sha256", hashlib.sha256(text).hexdigest())
+        identity = first.get("spec") or {}
+        # A run that left only events was killed before it could write a record.
+        status: RunStatus = "RUNNING" if live else _STATUS.get(str(events[-1].get("status")), "KILLED")
+        artifacts["spec.json"] = (json.dumps(identity, indent=2, ensure_ascii=False) + "\n").encode()
+        about = _about_events(run_key, first)
+        data = first.get("data") or {}
+        end = None if live else last_time
+        state = "running" if live else str(events[-1].get("status", "killed"))
+    else:
+        content = record.to_json().encode()
+        marker = ("suite.record_sha256", hashlib.sha256(content).hexdigest())
+        identity = record.spec
+        status = "RUNNING" if live else _STATUS[record.status]
+        artifacts["record.json"] = content
+        about = _about_record(record)
+        data = record.provenance.data
+        end = None if live else _ended(record)
+        state = "running" if live else record.status
+    start = _milliseconds(first["time"]) if first else _iso_milliseconds(record.provenance.started) if record else 0
+    return Payload(
+        run_key=run_key,
+        name=about.name,
+        status=status,
+        live=live,
+        start=start,
+        end=end,
+        params=_fitting({**_params(identity), **about.params}),
+        tags={**about.tags, "suite.status": state, **{f"suite.data.{k}": str(v) for k, v in data.items()}},
+        marker=marker,
+        rows=tuple(_rows(events, None if live else record)),
+        metrics={} if record is None or live else final_metrics(record),
+        dataset=(about.params.get("dataset", "data"), _digest(data)) if data else None,
+        artifacts=artifacts,
+    )
+
+
+def _last_lineage(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events from the last first attempt on: a run started afresh leaves its predecessor's events behind it."""
+    starts = [index for index, event in enumerate(events) if event["type"] == "start"]
+    fresh = [index for index in starts if events[index].get("attempt", 1) == 1]
+    begin = (fresh[-1:] or starts[:1] or [len(events)])[0]
+    return events[begin:]
+
+
+def _last_start(events: list[dict[str, Any]]) -> int:
+    # Records give whole seconds.
+    return 1000 * max(int(event["time"]) for event in events if event["type"] == "start")
+
+
+def _belong(events: list[dict[str, Any]], record: Record) -> bool:
+    """Whether the log tells of the recorded run, and not of one tried since or, for an imported record, elsewhere."""
+    if not events:
+        return False
+    begin = 1000 * int(events[0]["time"])
+    return _iso_milliseconds(record.provenance.started) <= begin <= _ended(record)
+
+
+class _About(NamedTuple):
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+def _about_record(record: Record) -> _About:
+    task, origin = record.task, record.provenance
+    params = _labels(task.name, task.protocol, record.labels.model_dump(), record.seed, record.spec)
+    tags = {
+        "suite.run_key": record.run_key,
+        "suite.scope": record.scope,
+        "suite.task": task.name,
+        "suite.commit": origin.commit or "",
+        "suite.dirty": "" if origin.dirty is None else str(origin.dirty).lower(),
+        "suite.device": record.environment.device if record.environment else "",
+        "suite.message": record.message or "",
+    }
+    return _About(record.name, params, {key: value for key, value in tags.items() if value})
+
+
+def _about_events(run_key: str, start: Mapping[str, Any]) -> _About:
+    task = start.get("task") or {}
+    task = task if isinstance(task, dict) else {"name": str(task)}
+    labels = start.get("labels") or {}
+    identity = start.get("spec") or {}
+    params = _labels(task.get("name", ""), task.get("protocol", ""), labels, start.get("seed", 0), identity)
+    name = (
+        f"{task.get('name')} {labels.get('dataset')} {labels.get('encoder')}/{labels.get('head')} seed {params['seed']}"
+    )
+    tags = {"suite.run_key": run_key, "suite.scope": str(identity.get("scope", "")), "suite.task": params["task"]}
+    return _About(name, params, {key: value for key, value in tags.items() if value})
+
+
+def _labels(
+    task: str, protocol: str, labels: Mapping[str, str], seed: int, identity: Mapping[str, Any]
+) -> dict[str, str]:
+    precision = (identity.get("recipe") or {}).get("precision") or {}
+    parts = [f"{name} {value}" for name, value in precision.items()]
+    values = set(precision.values())
+    return {
+        "task": task,
+        "protocol": protocol,
+        "seed": str(seed),
+        "precision": str(values.pop()) if len(values) == 1 else ", ".join(parts),
+        **{name: str(labels.get(name, "")) for name in ("dataset", "encoder", "head")},
+    }
+
+
+def _params(identity: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys; lists and other values as JSON, strings bare."""
+    flat: dict[str, str] = {}
+    for key, value in identity.items():
+        if isinstance(value, Mapping):
+            flat.update(_params(value, f"{prefix}{key}."))
+        elif value is not None:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def _fitting(params: Mapping[str, str]) -> dict[str, str]:
+    return {key[:250]: value[:6000] for key, value in params.items() if value}
+
+
+def _rows(events: list[dict[str, Any]], record: Record | None) -> Iterator[tuple[Point, ...]]:
+    # A resumed run repeats epochs it had not checkpointed; the later one is what the record continues from.
+    epochs = {(event.get("stage"), event.get("epoch")): event for event in events if event["type"] == "epoch"}
+    if record is None or len(epochs) >= len(record.curves):
+        for event in epochs.values():
+            yield _row(event, str(event.get("stage", "train")), _milliseconds(event["time"]))
+        return
+    # A record from another machine has no event log here; its curve then spans the run's start to its end.
+    begin, end = _iso_milliseconds(record.provenance.started), _ended(record)
+    stages = record.spec.get("stages") or [{"name": "train"}]
+    for index, point in enumerate(record.curves, 1):
+        spread = begin + (end - begin) * index // len(record.curves)
+        # ``stage``, where the suite wrote it, counts the stages of the spec from 0.
+        stage = stages[min(int(point.get("stage", 0)), len(stages) - 1)]["name"]
+        yield _row(point, stage, _milliseconds(point["time"]) if "time" in point else spread)
+
+
+def _row(point: Mapping[str, Any], stage: str, timestamp: int) -> tuple[Point, ...]:
+    prefix = "curve/" if stage == "train" else f"curve/{stage}/"
+    step = int(point.get("epoch", 0))
+    values = _numbers((key, value) for key, value in point.items() if key not in _COORDINATES)
+    return tuple(Point(metric_key(prefix + key), value, timestamp, step) for key, value in values)
+
+
+def final_metrics(record: Record) -> dict[str, float]:
+    """Metrics by stage and split, the last perplexities as plain ``test_ppl``, the curve's best, costs, sizes."""
+    found: dict[str, float] = {}
+    for stage, splits in record.metrics.items():
+        for split, values in splits.items():
+            found.update({f"{stage}/{split}_{name}": value for name, value in values.items()})
+            if "ppl" in values:
+                found[f"{split}_ppl"] = values["ppl"]
+    curve = [point["valid_ppl"] for point in record.curves if "valid_ppl" in point]
+    if curve:
+        found["best/valid_ppl"] = min(curve)
+    if record.model:
+        found.update({f"model/{name}": float(value) for name, value in record.model.model_dump().items()})
+    if record.costs:
+        found.update(_costs(record.costs))
+    found.update({f"data/{name}": value for name, value in record.facts.items()})
+    return {metric_key(key): value for key, value in _numbers(found.items())}
+
+
+def _costs(costs: Costs) -> dict[str, float]:
+    phases = {f"cost/{phase}_seconds": seconds for phase, seconds in costs.seconds.items()}
+    return phases | {
+        f"cost/{name}": value for name, value in _numbers(costs.model_dump(exclude={"seconds", "epochs_timed"}).items())
+    }
+
+
+def _numbers(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, float]]:
+    """Finite numbers only: the registry would store an infinity as a very large perplexity."""
+    for key, value in items:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            yield key, float(value)
+
+
+def metric_key(name: str) -> str:
+    """``name`` in the characters the registry accepts, at most 250 of them."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+
+
+def _digest(data: Mapping[str, str]) -> str:
+    # The registry shows at most 36 characters; the full sums are tags.
+    return hashlib.sha256(canonical_json(dict(data)).encode()).hexdigest()[:36]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _iso_milliseconds(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return 0
+    return _milliseconds((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _ended(record: Record | None) -> int:
+    return _iso_milliseconds(record.provenance.ended) if record else 0

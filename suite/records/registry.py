@@ -1,0 +1,54 @@
+"""Where the registry is, what a sync reports, and how a registry that cannot be used is described; no MLflow here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from suite.errors import SuiteError
+from suite.records.store import Store
+
+
+class RegistryUnavailable(SuiteError):
+    """MLflow is not installed, does not answer, or refuses its database; records are unaffected."""
+
+
+@dataclass
+class SyncReport:
+    """What a sync did, by run key; ``failed``, by its first 12 digits, says why. A later sync sends what failed."""
+
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def registry_uri(store: Store) -> str:
+    """``MLFLOW_TRACKING_URI``, or the SQLite file ``mlflow.db`` in the results folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root.resolve() / 'mlflow.db'}"
+
+
+def artifact_folder(store: Store) -> Path:
+    """Where a local registry keeps artifacts."""
+    return store.root.resolve() / "mlartifacts"
+
+
+def unavailable(uri: str, error: Exception) -> str:
+    """The message of a registry that cannot be used: which, why, and what to do."""
+    if uri.startswith("sqlite:"):
+        remedy = "records are safe; move the file away and run `suite sync` to rebuild it from them"
+    else:
+        remedy = "records are safe; run `suite sync` when it is back"
+    return without_password(f"MLflow at {uri} is not available: {first_line(error)}; {remedy}")
+
+
+def without_password(text: str) -> str:
+    """``text`` without the user and password of any address in it."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type when it has none."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

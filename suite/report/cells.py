@@ -1,0 +1,212 @@
+"""Records grouped into cells: runs that differ in their seed alone, for one stage."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from suite.records.record import Record
+from suite.report.compare import Summary, summarize
+from suite.spec.run_spec import canonical_json
+
+# The first of these that a section has is what its rows are compared by.
+PRIMARY_METRICS = ("ppl", "bpc", "kl")
+_SHOWN_DIFFERENCES = 3
+
+Results = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+class SectionKey(NamedTuple):
+    """Rows that may be compared with each other."""
+
+    dataset: str
+    protocol: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellCosts:
+    """Costs of a cell on one device, over runs that had the machine alone; None where nothing was measured.
+
+    ``seconds_per_epoch`` is the median over runs, ``peak_mib`` their maximum and ``peak_source`` says of what.
+    ``exclusive`` is False when no run could tell whether it was alone. ``other_devices`` counts the cell's devices
+    besides ``device``.
+    """
+
+    device: str | None = None
+    other_devices: int = 0
+    seconds_per_epoch: float | None = None
+    peak_mib: float | None = None
+    peak_source: str = ""
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Finished full runs of one spec, seeds apart; ``difference`` tells it from cells of the same name.
+
+    ``unfinished`` are the runs of the same spec that failed, diverged or were interrupted.
+    """
+
+    key: SectionKey
+    method: str
+    records: tuple[Record, ...]
+    difference: tuple[str, ...] = ()
+    unfinished: tuple[Record, ...] = ()
+
+    def summary(self, split: str, metric: str) -> Summary:
+        """The metric over seeds."""
+        return summarize(self.values(split, metric))
+
+    def values(self, split: str, metric: str) -> list[float]:
+        """One value a record that has it, by seed."""
+        found = (results(record)[self.key.stage].get(split, {}).get(metric) for record in self.records)
+        return [value for value in found if value is not None]
+
+    @property
+    def parameters(self) -> int | None:
+        """Parameters of the model, tied ones once."""
+        return next((record.model.parameters for record in self.records if record.model), None)
+
+    @property
+    def precision(self) -> str:
+        """``float32``, or recurrence and head where they differ."""
+        return precision(self.records[0])
+
+
+def precision(record: Record) -> str:
+    """Arithmetic of recurrence and head, from the spec, once where they agree; a CPU knows no TF32."""
+    said = record.spec.get("recipe", {}).get("precision", {})
+    if record.environment is not None and record.environment.device_kind == "cpu":
+        said = {half: "float32" if kind == "tf32" else kind for half, kind in said.items()}
+    return "/".join(dict.fromkeys(str(said[half]) for half in ("recurrence", "head") if half in said))
+
+
+def results(record: Record) -> Results:
+    """Metrics by the stage they describe, split and name.
+
+    A stage that only measures (rank, modes) describes the model that the stage before it left, so its metrics join
+    that stage's. A run with no stage that has a primary metric keeps its stages as they are.
+    """
+    order = [str(stage["name"]) for stage in record.spec.get("stages", ())]
+    order += [stage for stage in record.metrics if stage not in order]
+    joined: dict[str, dict[str, dict[str, float]]] = {}
+    owner: str | None = None
+    for stage in order:
+        metrics = record.metrics.get(stage)
+        if not metrics:
+            continue
+        if owner is None or _is_scored(metrics):
+            owner = stage
+        splits = joined.setdefault(owner, {})
+        for split, values in metrics.items():
+            splits.setdefault(split, {}).update(values)
+    return joined
+
+
+def _is_scored(metrics: Mapping[str, Mapping[str, float]]) -> bool:
+    return any(metric in values for values in metrics.values() for metric in PRIMARY_METRICS)
+
+
+def section_keys(record: Record) -> list[SectionKey]:
+    """The sections a record has a result for."""
+    return [SectionKey(record.labels.dataset, record.task.protocol, stage) for stage in results(record)]
+
+
+def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list[Cell]:
+    """Cells of finished records; two specs under one label are two cells and never averaged together."""
+    failed = defaultdict(list)
+    for record in unfinished:
+        failed[_spec_hash(record)].append(record)
+    groups: dict[tuple[SectionKey, str, str], dict[str, Record]] = defaultdict(dict)
+    for record in finished:
+        for key in section_keys(record):
+            groups[key, record.labels.method, _spec_hash(record)][record.run_key] = record
+    namesakes = defaultdict(list)
+    for identity, members in groups.items():
+        namesakes[identity[:2]].append(next(iter(members.values())))
+    cells = []
+    for (key, method, spec), members in groups.items():
+        records = tuple(sorted(members.values(), key=lambda record: (record.seed, record.run_key)))
+        difference = _difference(records[0], namesakes[key, method])
+        cells.append(Cell(key, method, records, difference, tuple(failed[spec])))
+    return sorted(cells, key=lambda cell: (cell.key, cell.method, cell.difference, cell.records[0].run_key))
+
+
+def _spec_hash(record: Record) -> str:
+    spec = {key: value for key, value in record.spec.items() if key != "seed"}
+    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
+
+
+def _difference(record: Record, namesakes: Sequence[Record]) -> tuple[str, ...]:
+    if len(namesakes) < 2:
+        return ()
+    flat = [dict(flatten(other.spec)) for other in namesakes]
+    own = dict(flatten(record.spec))
+    keys = sorted(set().union(*flat) - {"seed"})
+    differing = [key for key in keys if len({other.get(key, "absent") for other in flat}) > 1]
+    said = [f"{key}={own.get(key, 'absent')}" for key in differing[:_SHOWN_DIFFERENCES]]
+    more = len(differing) - len(said)
+    return (*said, f"and {more} more") if more else tuple(said)
+
+
+def flatten(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
+    """Dotted keys and their values as text, depth first: ``("recipe.optimizer.lr", "20.0")``."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flatten(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{path}[{index}]")
+    else:
+        yield path, value if isinstance(value, str) else canonical_json(value)
+
+
+def costs(records: Sequence[Record]) -> CellCosts:
+    """What the cell's runs took, packed runs and runs that shared the machine left out.
+
+    One device speaks for the cell, since times on two are not one number: the one with most measured runs.
+    """
+    devices = Counter(record.environment.device for record in records if record.environment)
+    alone = [record for record in records if _had_machine(record)]
+    known = [record for record in alone if record.costs and record.costs.exclusive]
+    measured = Counter(record.environment.device for record in known or alone if record.environment)
+    ranking = measured or devices
+    device = min(ranking, key=lambda name: (-ranking[name], name), default=None)
+    others = len(devices) - 1 if devices else 0
+    here = [
+        record.costs
+        for record in known or alone
+        if record.costs and (record.environment.device if record.environment else None) == device
+    ]
+    seconds = [cost.seconds_per_epoch for cost in here if cost.seconds_per_epoch is not None]
+    peaks: dict[str, list[float]] = {
+        "NVML, process": [
+            c.gpu_peak_mib for c in here if c.gpu_peak_mib is not None and c.gpu_peak_source == "process"
+        ],
+        "NVML, device": [
+            c.gpu_peak_mib for c in here if c.gpu_peak_mib is not None and c.gpu_peak_source == "device-minus-baseline"
+        ],
+        "allocator": [c.allocator_peak_mib for c in here if c.allocator_peak_mib is not None],
+        "CPU": [c.cpu_peak_mib for c in here if c.cpu_peak_mib is not None and c.cpu_peak_source == "run"],
+        "CPU, whole process": [
+            c.cpu_peak_mib for c in here if c.cpu_peak_mib is not None and c.cpu_peak_source == "process-lifetime"
+        ],
+    }
+    source = next((name for name, values in peaks.items() if values), "")
+    return CellCosts(
+        device=device,
+        other_devices=others,
+        seconds_per_epoch=statistics.median(seconds) if seconds else None,
+        peak_mib=max(peaks[source]) if source else None,
+        peak_source=source,
+        exclusive=bool(known),
+    )
+
+
+def _had_machine(record: Record) -> bool:
+    return record.costs is not None and not record.costs.packed and record.costs.exclusive is not False

@@ -1,0 +1,85 @@
+"""Numbers and text as tables show them."""
+
+from __future__ import annotations
+
+import math
+
+from suite.records.published import Published, Value
+from suite.report.compare import Summary
+
+DASH = "-"
+METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}
+
+
+def clean(text: str) -> str:
+    """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def metric(value: float, name: str) -> str:
+    """A metric's value: perplexity with 2 decimals, bits per character with 3, the rest with 4 significant digits."""
+    if name == "ppl":
+        return f"{value:,.2f}"
+    if name == "bpc":
+        return f"{value:.3f}"
+    if name == "mode_match":
+        return f"{100 * value:.1f} %"
+    if name == "rank":
+        return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+    return f"{value:.4g}"
+
+
+def signed(value: float, name: str) -> str:
+    """A difference with its sign; zero, once rounded, has none."""
+    text = metric(abs(value), name)
+    if not any(digit in "123456789" for digit in text):
+        return text
+    return ("+" if value > 0 else "-") + text
+
+
+def cost(value: float) -> str:
+    """Three significant digits, never in powers of ten: ``0.0123``, ``1.23``, ``12.3``, ``1,230``."""
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    rounded = round(value, digits)
+    # Rounding may carry into another power of ten (9.999 is 10.0).
+    digits = 2 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(0, digits)}f}"
+
+
+def parameters(number: float | None) -> str:
+    """A published count as printed, in millions: ``22M``, ``21.5M``."""
+    return DASH if number is None else f"{number / 1e6:g}M"
+
+
+def published_value(value: Value | None, name: str) -> str:
+    """``57.08 ± 0.09 (11)``: as printed, with spread and seeds where the source gives them."""
+    if value is None:
+        return DASH
+    spread = "" if value.sd is None else f" ± {metric(value.sd, name)}"
+    seeds = "" if value.n is None else f" ({value.n})"
+    return metric(value.value, name) + spread + seeds
+
+
+def summary(ours: Summary | None, name: str) -> str:
+    """``55.90 ± 0.12 (5)``: mean, standard deviation and number of seeds."""
+    if ours is None or ours.mean is None:
+        return DASH
+    spread = "" if ours.sd is None else f" ± {metric(ours.sd, name)}"
+    return f"{metric(ours.mean, name)}{spread} ({ours.n})"
+
+
+def interval(ours: Summary | None, name: str) -> str:
+    """``55.75 to 56.05``, the 95 % interval of the mean."""
+    if ours is None or ours.low is None or ours.high is None:
+        return DASH
+    return f"{metric(ours.low, name)} to {metric(ours.high, name)}"
+
+
+def source(number: Published | None) -> str:
+    """Paper and table, the framework of a re-run, and a mark on what was read second-hand."""
+    if number is None:
+        return DASH
+    framework = f" ({number.framework})" if number.framework else ""
+    return f"{number.citation}{framework}{'*' if number.reported_by else ''}"

@@ -1,0 +1,41 @@
+"""The suite's own components: names and where they live. Plain text, so that listing them imports nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Kind = Literal["dataset", "encoder", "head", "pointwise", "stage"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# kind -> name -> "module:attribute"
+BUILTIN: Mapping[str, Mapping[str, str]] = {
+    "dataset": {
+        "ptb": "suite.data.corpora:PennTreebank",
+        "wikitext-2": "suite.data.corpora:WikiText2",
+        "hidden-markov": "suite.data.synthetic:HiddenMarkov",
+        "categorical": "suite.data.synthetic:Categorical",
+    },
+    "encoder": {
+        "awd-lstm": "suite.models.encoders.lstm:AwdLstm",
+        "lstm": "suite.models.encoders.lstm:Lstm",
+        "transformer": "suite.models.encoders.transformer:Transformer",
+        "table": "suite.models.encoders.table:Table",
+    },
+    "head": {
+        "softmax": "suite.models.heads.head:Softmax",
+        "mos": "suite.models.heads.head:MixtureOfSoftmaxes",
+        "moc": "suite.models.heads.head:MixtureOfContexts",
+    },
+    "pointwise": {
+        "identity": "suite.models.heads.pointwise:Identity",
+        "sigsoftmax": "suite.models.heads.pointwise:Sigsoftmax",
+        "gss": "suite.models.heads.pointwise:GeneralizedSigsoftmax",
+        "plif": "suite.models.heads.learnable:Plif",
+        "monotonic-network": "suite.models.heads.learnable:MonotonicNetwork",
+    },
+    "stage": {
+        "train": "suite.training.stage:Train",
+        "rank": "suite.evaluation.rank:Rank",
+    },
+}

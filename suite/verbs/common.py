@@ -1,0 +1,42 @@
+"""What several verbs share: choosing cells, and where the project's own folders are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from suite.data.base import DataAccess
+from suite.errors import InputError
+from suite.progress import Progress
+from suite.spec.plan import expand, load_tasks, select, shorten
+from suite.spec.run_spec import RunSpec
+
+
+def chosen_cells(options: argparse.Namespace) -> list[RunSpec]:
+    """The cells that the options of ``plan`` and ``run`` name, each once.
+
+    Raises:
+        InputError: a task file is wrong, or a filter matches nothing.
+    """
+    specs = [spec for task in load_tasks(options.tasks) for spec in expand(task)]
+    specs = select(specs, only=options.only, seeds=options.seed)
+    if options.max_epochs is not None:
+        specs = shorten(specs, options.max_epochs)
+    return list({spec.run_key: spec for spec in specs}.values())
+
+
+def data_access(options: argparse.Namespace, progress: Progress) -> DataAccess:
+    """Where corpora may be looked for, by the options and the environment.
+
+    Raises:
+        InputError: --data-dir is not a folder.
+    """
+    folder: Path | None = options.data_dir
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--data-dir {folder}: no such folder")
+    if folder is None and not os.environ.get("SUITE_DATA"):
+        # A checkout may keep its corpora in data/, which is never committed.
+        beside = Path("data")
+        folder = beside if beside.is_dir() else None
+    return DataAccess(data_dir=folder, offline=options.offline, say=lambda line: progress.say("  " + line))
