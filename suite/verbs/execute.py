@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +61,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     print(", ".join(word for word in words if not word.startswith("0 ")) or "nothing to run")
     print()
     print_leaderboard(options.results, sorted({spec.task for spec in specs}))
-    print(f"\nCompare the runs in the browser: suite ui --results {options.results}")
+    print(f"\nCompare the runs in the browser: {_own_command()} ui --results {options.results}")
     return 1 if failed else 0
 
 
@@ -68,6 +71,11 @@ def _device(asked: str | None) -> torch.device:
             "--device cuda: torch sees no GPU here; use --device cpu, or a CUDA build of torch with a driver"
         )
     return torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _own_command() -> str:
+    """How this command is typed here: its name where the shell finds it, its path otherwise."""
+    return "suite" if shutil.which("suite") else os.path.relpath(sys.argv[0])
 
 
 def _mirror_line(state: str, detail: str) -> str:
