@@ -100,6 +100,8 @@ def short_columns(section: Section) -> list[Column]:
         column("published test", lambda row: _short_published(row, name), right=True),
         column("source", lambda row: formatting.source(row.published), rank=2),
         column("seconds", lambda row: _total_seconds(row.record), right=True),
+        column("s/epoch", lambda row: _short_cost(row, "seconds_per_epoch"), right=True),
+        column("GPU peak MiB", lambda row: _short_cost(row, "gpu_peak_mib"), right=True),
         column("precision", lambda row: precision(row.record) or formatting.DASH, rank=1),
         column(
             "device", lambda row: row.record.environment.device if row.record.environment else formatting.DASH, rank=3
@@ -231,6 +233,11 @@ def _short_value(row: ShortRow, split: str, name: str) -> str:
 
 def _short_published(row: ShortRow, name: str) -> str:
     return formatting.published_value(row.published.values.get(f"test.{name}") if row.published else None, name)
+
+
+def _short_cost(row: ShortRow, name: str) -> str:
+    value = getattr(row.record.costs, name, None)
+    return formatting.DASH if value is None else formatting.cost(value)
 
 
 def _total_seconds(record: Record) -> str:

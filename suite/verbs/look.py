@@ -21,9 +21,10 @@ from suite.report.files import csv_text, update_block, write_csv
 from suite.report.leaderboard import build
 from suite.report.show import render
 from suite.report.table import markdown, terminal
-from suite.spec.components import KINDS, describe, names
+from suite.spec.components import KINDS, Plugins, describe, names
 from suite.spec.json_schema import task_json_schema
 from suite.spec.plan import TASKS, find_tasks, load_tasks
+from suite.spec.plugins import installed
 from suite.spec.run_spec import RunSpec
 from suite.spec.signatures import REQUIRED
 from suite.spec.task import load_task
@@ -55,10 +56,11 @@ def _tasks() -> str:
 
 def _components() -> str:
     lines = []
+    plugins = Plugins.of(installed())
     for kind in KINDS:
         lines.append(f"{kind}s" if kind != "pointwise" else "pointwise functions (option of every head)")
-        for name in names(kind):
-            info = describe(kind, name)
+        for name in names(kind, plugins):
+            info = describe(kind, name, plugins)
             lines.append(f"  {name}: {info.summary}")
             for option in info.options:
                 default = "required" if option.default is REQUIRED else f"default {json.dumps(option.default)}"

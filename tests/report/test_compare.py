@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from suite.records.published import Value
-from suite.report.compare import Summary, Verdict, summarize, verdict
+from suite.report.compare import Summary, Verdict, summarize, t_quantile, verdict
 
 VALUES = st.lists(st.floats(1, 1000), min_size=2, max_size=12)
 
@@ -95,3 +95,10 @@ def test_turning_the_scale_round_swaps_better_and_worse(values: list[float], pub
 def test_a_wider_margin_never_turns_a_reproduction_away(values: list[float], published: float) -> None:
     if verdict(values, Value(published), 0.01) is Verdict.REPRODUCED:
         assert verdict(values, Value(published), 0.02) is Verdict.REPRODUCED
+
+
+def test_t_quantiles_are_those_of_scipy() -> None:
+    for degrees in [*range(1, 60), 100, 1000, 10**6]:
+        assert t_quantile(degrees) == pytest.approx(float(stats.t.ppf(0.975, degrees)), abs=1e-7)
+    with pytest.raises(ValueError, match="0 degrees of freedom; a spread needs at least two values"):
+        t_quantile(0)
