@@ -6,9 +6,11 @@ import math
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,9 +57,12 @@ class Attempt:
         self._folder = options.store.run_dir(spec.run_key)
         self._checkpoint = CheckpointFile(self._folder, spec.run_key)
         self._events = options.store.events(spec.run_key)
-        if options.rerun:
-            self._start_over()
         saved = self._checkpoint.load(lambda line: options.progress.say("  " + line)) or {}
+        # A rerun begins afresh, but goes on where it was itself interrupted.
+        if options.rerun and not saved.get("rerun"):
+            self._start_over()
+            saved = {}
+        self._rerun = options.rerun or bool(saved.get("rerun"))
         self._stage_index = int(saved.get("stage", 0))
         self._stage_state: dict[str, Any] | None = saved.get("stage_state")
         self._metrics: dict[str, Measurements] = saved.get("metrics", {})
@@ -73,7 +78,12 @@ class Attempt:
         """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
         self._meters.start()
         try:
-            self._walk()
+            with warnings.catch_warnings():
+                # Weight drop gives cuDNN a fresh recurrent matrix every step; its advice to flatten cannot be followed.
+                warnings.filterwarnings(
+                    "ignore", "RNN module weights are not part of single contiguous chunk of memory"
+                )
+                self._walk()
         except InputError:
             raise
         except Interrupted as stop:
@@ -81,11 +91,10 @@ class Attempt:
         except Diverged as error:
             return self._record("diverged", str(error))
         except torch.cuda.OutOfMemoryError as error:
-            return self._record("failed", f"out of GPU memory: lower batch_size or micro_batch ({_first_line(error)})")
+            return self._record("failed", f"out of GPU memory: lower batch_size or micro_batch ({first_line(error)})")
         except Exception as error:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
-            return self._record("failed", f"{type(error).__name__}: {_first_line(error)}")
+            write_error_log(self._folder)
+            return self._record("failed", f"{type(error).__name__}: {first_line(error)}")
         finally:
             self._meters.stop()
         return self._record("finished", None)
@@ -148,6 +157,7 @@ class Attempt:
                 "curves": self._curves,
                 "extras": self._extras,
                 "attempts": self._attempts,
+                "rerun": self._rerun,
                 "started": self._started,
                 "seconds": self._clock.snapshot(),
                 "costs": self._meters.read(),
@@ -236,7 +246,16 @@ def data_facts(data: TextData | DistributionData) -> dict[str, float]:
     return facts
 
 
-def _first_line(error: BaseException) -> str:
+def write_error_log(folder: Path) -> Path:
+    """Keep the traceback of the exception at hand in ``error.log`` of a run's folder; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "error.log"
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    return path
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, for a message of one line."""
     text = str(error).strip()
     return text.splitlines()[0] if text else "no message"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from suite import __version__
-from suite.errors import InputError, Interrupted, SuiteError
+from suite.errors import InputError, Interrupted, SuiteError, did_you_mean
 
 EXIT_CODES = """\
 exit codes:
@@ -40,7 +42,25 @@ class _Parser(argparse.ArgumentParser):
     """Reports a wrong option like any other wrong input: one line, what to do, exit code 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise InputError(f"{message}. See `{self.prog} --help`.")
+        # Python's own wording of a wrong choice changes between releases and offers nothing similar.
+        wrong = re.fullmatch(r"argument (.+): invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if wrong is not None:
+            name, given, allowed = wrong.groups()
+            message = (
+                f"unknown {name.lower()} {given!r}.{did_you_mean(given, allowed.replace(chr(39), '').split(', '))}"
+            )
+        stop = "" if message.endswith((".", "?")) else "."
+        raise InputError(f"{message}{stop} See `{self.prog} --help`.")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what is left over is refused here, where the verb and its options are known."""
+        options, left = super().parse_known_args(args, namespace)
+        if left and left[0].startswith("-"):
+            known = re.findall(r"--[a-z][a-z-]*", self.format_usage())
+            self.error(f"unknown option {left[0]}.{did_you_mean(left[0].partition('=')[0], known)}")
+        elif left:
+            self.error(f"unexpected argument {left[0]!r}")
+        return options, left
 
 
 def _cells(parser: argparse.ArgumentParser) -> None:
@@ -59,16 +79,18 @@ def _cells(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
+    return int(text)
 
 
-def _minutes(text: str) -> float:
-    value = float(text)
+def _duration(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError("must be a positive number of minutes")
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return value
 
 
@@ -109,7 +131,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = verb("list", "tasks, components with their options, and published numbers")
     one.add_argument(
-        "what", nargs="?", choices=["tasks", "components", "published"], help="one of the lists only (default: all)"
+        "what",
+        nargs="?",
+        choices=["tasks", "components", "published"],
+        metavar="LIST",
+        help="tasks, components or published (default: all three)",
     )
     one.add_argument("--schema", action="store_true", help="print the JSON Schema of task files, for editors")
 
@@ -134,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     _data(one)
     one.add_argument(
         "--max-minutes",
-        type=_minutes,
+        type=_duration,
         metavar="M",
         help="stop cleanly at a checkpoint after this long; run again to go on",
     )
@@ -144,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--no-mlflow", action="store_true", help="write records only; `suite sync` can mirror them later")
     one.add_argument(
         "--checkpoint-seconds",
-        type=float,
+        type=_duration,
         default=30.0,
         metavar="S",
         help="how often a run saves its state (default 30)",
@@ -196,10 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = build_parser().parse_args(arguments)
+        if options.results.exists() and not options.results.is_dir():
+            raise InputError(f"--results {options.results}: not a folder; name the one that holds the results")
         # Imported here so that --help answers at once.
         from suite import verbs
 
-        return verbs.call(options.verb, options, arguments)
+        code = verbs.call(options.verb, options, arguments)
+        sys.stdout.flush()  # here, where a reader that has gone is still expected
+        return code
     except InputError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -217,6 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) closed it: not an error, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # The machine's affair (a full disk, a folder that cannot be written), which a traceback would not explain.
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return SuiteError.exit_code
 
 
 if __name__ == "__main__":

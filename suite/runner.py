@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from suite.attempt import Attempt, RunOptions
+from suite.attempt import Attempt, RunOptions, first_line, write_error_log
 from suite.data.base import Dataset, DistributionData, TextData
-from suite.errors import Interrupted
+from suite.errors import InputError, Interrupted, SuiteError
 from suite.records.record import Record
 from suite.spec import components
 from suite.spec.run_spec import RunSpec, canonical_json
@@ -77,8 +77,18 @@ class Runner:
     def _load(self, spec: RunSpec) -> tuple[Dataset, TextData | DistributionData]:
         key = canonical_json([spec.dataset.as_dict(), dict(spec.plugins)])
         if key not in self._loaded:
-            dataset: Dataset = components.create("dataset", spec.dataset)
-            self._loaded[key] = (dataset, dataset.load(self._options.access))
+            try:
+                dataset: Dataset = components.create("dataset", spec.dataset)
+                self._loaded[key] = (dataset, dataset.load(self._options.access))
+            except SuiteError:
+                raise
+            except Exception as error:
+                # A user's own dataset may raise anything; its task has no cell that could go on without it.
+                log = write_error_log(self._options.store.run_dir(spec.run_key))
+                raise InputError(
+                    f"dataset {spec.labels.dataset} cannot be loaded: {type(error).__name__}: {first_line(error)}; "
+                    f"{log} says where"
+                ) from error
         return self._loaded[key]
 
 

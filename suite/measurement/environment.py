@@ -81,6 +81,10 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command as it can be typed again; absolute paths keep their last part only."""
-    shown = [Path(a).name if os.path.isabs(a) else a for a in arguments]
-    return shlex.join(["suite", *shown])
+    """The command as it can be typed again; absolute paths keep their last part only, also behind ``--option=``."""
+    return shlex.join(["suite", *map(_without_folder, arguments)])
+
+
+def _without_folder(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + (Path(value).name if os.path.isabs(value) else value)

@@ -53,6 +53,7 @@ def merge(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     for total in ("energy_joules", "energy_seconds"):
         if total in earlier and total in now:
             merged[total] = earlier[total] + now[total]
-    if earlier.get("exclusive") is False:
-        merged["exclusive"] = False
+    if "exclusive" in earlier and "exclusive" in now:
+        alone = (earlier["exclusive"], now["exclusive"])
+        merged["exclusive"] = False if False in alone else None if None in alone else True
     return merged

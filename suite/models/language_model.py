@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from suite.models.encoders.base import Encoded, Encoder, State
 from suite.models.heads.head import Head
 from suite.spec.components import create
 from suite.spec.run_spec import RunSpec
+
+
+class Scored(NamedTuple):
+    """``loss``: scalar to differentiate; ``nll`` [T * B]: nats of each target, without a gradient; ``encoded``."""
+
+    loss: Tensor
+    nll: Tensor
+    encoded: Encoded
 
 
 class LanguageModel(nn.Module):
@@ -18,8 +28,8 @@ class LanguageModel(nn.Module):
         self.encoder = encoder
         self.head = head
 
-    def forward(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[Tensor, Encoded]:
-        """Score a segment.
+    def forward(self, inputs: Tensor, targets: Tensor, state: State) -> Scored:
+        """Score a segment for training.
 
         Args:
             inputs: token ids [T, B].
@@ -27,10 +37,11 @@ class LanguageModel(nn.Module):
             state: the encoder's state before the segment.
 
         Returns:
-            Negative log-likelihood [T * B] in nats, and what the encoder gave.
+            The mean loss, each target's nats, and what the encoder gave.
         """
         encoded: Encoded = self.encoder(inputs, state)
-        return self.head.nll(encoded.output, targets), encoded
+        loss, nll = self.head.loss(encoded.output, targets)
+        return Scored(loss, nll, encoded)
 
     def pointwise_parameters(self) -> list[nn.Parameter]:
         """Parameters of the head's pointwise function, which may have a learning rate of their own."""
@@ -54,4 +65,5 @@ def build_model(spec: RunSpec, vocabulary: int, contexts: int | None) -> Languag
     """
     encoder: Encoder = create("encoder", spec.encoder, vocabulary, contexts)
     head: Head = create("head", spec.head, encoder.context_size, vocabulary, encoder.output_weight)
+    head.kernel = spec.recipe["kernel"]
     return LanguageModel(encoder, head)

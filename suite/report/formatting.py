@@ -23,7 +23,7 @@ def metric(value: float, name: str) -> str:
     if name == "bpc":
         return f"{value:.3f}"
     if name == "mode_match":
-        return f"{100 * value:.1f} %"
+        return f"{value:.1f} %"
     if name == "rank":
         return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
     return f"{value:.4g}"

@@ -124,6 +124,9 @@ class Recipe(Strict):
     precision: Precision = Precision()
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()
+    kernel: Literal["chunked", "reference"] = Field(
+        "chunked", description="how the head's loss is computed: in one pass over chunks, or with every logit at once"
+    )
     deterministic: bool = False
 
     @model_validator(mode="after")

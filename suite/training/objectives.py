@@ -115,15 +115,14 @@ class NextWord(Objective):
             columns = slice(first, first + step)
             state = tuple(s[:, columns].contiguous() for s in self._state)
             targets = self._tokens[after, columns].long()
-            nll, encoded = model(self._tokens[rows, columns].long(), targets, state)
+            loss, nll, encoded = model(self._tokens[rows, columns].long(), targets, state)
             carried.append(tuple(s.detach() for s in encoded.state))
-            loss = nll.mean()
             if self._recipe.activation_regularization:
                 loss = loss + self._recipe.activation_regularization * encoded.output.pow(2).mean()
             if self._recipe.temporal_regularization and work.length > 1:
                 change = encoded.raw[1:] - encoded.raw[:-1]
                 loss = loss + self._recipe.temporal_regularization * change.pow(2).mean()
-            yield loss * (step / batch), nll.detach().double().sum()
+            yield loss * (step / batch), nll.double().sum()
         self._state = tuple(torch.cat(parts, dim=1) for parts in zip(*carried, strict=True))
 
     @override

@@ -29,7 +29,8 @@ def data(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
             lines = corpora.verify(name, access)
         except DataError as error:
             refused = True
-            print(error, file=sys.stderr)
+            for problem in error.problems:
+                print(f"error: {problem}", file=sys.stderr)
             continue
         for line in lines:
             refused = refused or line.problem is not None

@@ -60,7 +60,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     words = [f"{done} run", f"{skipped} done before", f"{failed} failed", f"{busy} running elsewhere"]
     print(", ".join(word for word in words if not word.startswith("0 ")) or "nothing to run")
     print()
-    print_leaderboard(options.results, sorted({spec.task for spec in specs}))
+    if summary.outcomes and summary.count("busy") < len(summary.outcomes):
+        print_leaderboard(options.results, sorted({spec.task for spec in specs}))
     print(f"\nCompare the runs in the browser: {_own_command()} ui --results {options.results}")
     return 1 if failed else 0
 

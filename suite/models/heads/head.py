@@ -9,18 +9,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from suite.errors import InputError
-from suite.kernels import reference
+from suite.kernels import chunked, reference
 from suite.models.dropout import locked_dropout
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.components import create
 from suite.spec.types import NonNegativeFloat, PointwiseOption, PositiveInt, Probability
+
+Kernel = Literal["reference", "chunked"]
 
 INIT_RANGE = 0.1  # output embeddings start uniform in [-0.1, 0.1], as in the AWD-LSTM and MoS code
 
@@ -61,6 +63,7 @@ class Head(nn.Module):
         pointwise: PointwiseOption = "identity",
     ) -> None:
         super().__init__()
+        self.kernel: Kernel = "chunked"
         self.experts = experts or 1
         self.latent_dropout = latent_dropout
         self.eps = eps
@@ -104,6 +107,19 @@ class Head(nn.Module):
         if self.mix_contexts:
             return torch.einsum("nk,nkd->nd", log_prior.exp(), latent).unsqueeze(1), None
         return latent, (log_prior if self.experts > 1 else None)
+
+    def loss(self, contexts: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean training loss (with eps) of ``targets`` [N], and each one's nats [N] without a gradient.
+
+        The kernel is ``self.kernel``: "reference" materialises every logit, "chunked" makes the gradients in one pass.
+        """
+        if self.kernel == "reference":
+            nll = self.nll(contexts, targets)
+            return nll.mean(), nll.detach()
+        latent, log_prior = self.mixture(contexts)
+        return chunked.mixture_nll(
+            latent, log_prior, self.weight, self.bias, targets.reshape(-1), self.pointwise, eps=self.eps
+        )
 
     def nll(self, contexts: Tensor, targets: Tensor) -> Tensor:
         """Negative log-likelihood [N] in nats of ``targets`` [N], given contexts [T, B, H] or [N, H]."""

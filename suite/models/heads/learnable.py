@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from suite.models.heads.pointwise import Pointwise
+from suite.models.heads.pointwise import Pointwise, Pullback
 from suite.spec.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
 # softplus(_UNIT) = 1: a slope parameter here makes the identity.
@@ -93,10 +93,32 @@ class Plif(Pointwise):
         self.deterministic = deterministic
         self.raw_slopes = nn.Parameter(torch.randn(knots) * slope_std + _UNIT, requires_grad=not frozen)
 
+    def operands(self) -> tuple[Tensor, ...]:
+        """Slope of every piece, and f at its left knot."""
+        slope = functional.softplus(self.raw_slopes)
+        return slope, (slope.cumsum(0) - slope) * (2.0 * self.bound / slope.numel())
+
+    def pullback(self, z: Tensor, operands: tuple[Tensor, ...]) -> tuple[Tensor, Pullback]:
+        """Two look-ups forward; one look-up and two weighted histograms back."""
+        slope, start = (o.to(z.dtype) for o in operands)
+        piece, offset = _pieces(z, self.bound, slope.numel())
+        learned = any(o.requires_grad for o in operands) and self.raw_slopes.requires_grad
+
+        def back(grad: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            sums: tuple[Tensor | None, ...] = (None, None)
+            if learned:
+                bins = slope.numel()
+                sums = (
+                    _bin_sums(piece, offset.mul_(grad), bins, self.deterministic),
+                    _bin_sums(piece, grad, bins, self.deterministic),
+                )
+            return grad.mul_(slope[piece]), sums
+
+        return slope[piece].mul_(offset).add_(start[piece]), back
+
     def forward(self, z: Tensor) -> Tensor:
         """Elementwise f."""
-        slope = functional.softplus(self.raw_slopes).to(z.dtype)
-        start = (slope.cumsum(0) - slope) * (2.0 * self.bound / slope.numel())
+        slope, start = (o.to(z.dtype) for o in self.operands())
         out: Tensor = _PiecewiseLinear.apply(  # type: ignore[no-untyped-call]
             z, slope, start, self.bound, self.deterministic
         )

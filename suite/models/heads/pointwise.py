@@ -6,19 +6,53 @@ A new output function is a new subclass: g(z) elementwise, any shape in, the sam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from suite.spec.types import Finite, PositiveFloat
 
+# Gradient by g(z) to the gradient by z and those by the operands; it may overwrite what it is given.
+Pullback = Callable[[Tensor], tuple[Tensor, tuple[Tensor | None, ...]]]
+
 
 class Pointwise(nn.Module, ABC):
-    """An increasing function g applied to every logit; p = softmax(g(z)). Adding a constant to g changes nothing."""
+    """An increasing function g applied to every logit; p = softmax(g(z)). Adding a constant to g changes nothing.
+
+    ``forward`` is all a subclass must write. The fused loss calls :meth:`pullback`, which goes through autograd unless
+    a subclass knows a shorter way.
+    """
 
     @abstractmethod
     def forward(self, z: Tensor) -> Tensor:
         """g(z), elementwise."""
+
+    def operands(self) -> tuple[Tensor, ...]:
+        """The tensors g is computed from, differentiable by g's parameters; made once for a whole pass."""
+        return tuple(self.parameters())
+
+    def pullback(self, z: Tensor, operands: tuple[Tensor, ...]) -> tuple[Tensor, Pullback]:
+        """g(z) as a tensor of its own that may be overwritten, and how gradients go back through it.
+
+        Args:
+            z: logits, any shape; may be overwritten by the pullback, not before.
+            operands: what :meth:`operands` gave.
+        """
+        names = [name for name, _ in self.named_parameters()]
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            leaves = tuple(o.detach().requires_grad_(o.requires_grad) for o in operands)
+            out = torch.func.functional_call(self, dict(zip(names, leaves, strict=True)), (leaf,))
+        wanted = [leaf, *(o for o in leaves if o.requires_grad)]
+
+        def back(grad: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            of_z, *rest = torch.autograd.grad(out, wanted, grad)
+            remaining = iter(rest)
+            return of_z, tuple(next(remaining) if o.requires_grad else None for o in leaves)
+
+        return out.detach().clone(), back
 
 
 class Identity(Pointwise):
@@ -27,6 +61,10 @@ class Identity(Pointwise):
     def forward(self, z: Tensor) -> Tensor:
         """Return z itself."""
         return z
+
+    def pullback(self, z: Tensor, operands: tuple[Tensor, ...]) -> tuple[Tensor, Pullback]:
+        """z itself, in place."""
+        return z, lambda grad: (grad, ())
 
 
 class GeneralizedSigsoftmax(Pointwise):
@@ -44,6 +82,15 @@ class GeneralizedSigsoftmax(Pointwise):
     def forward(self, z: Tensor) -> Tensor:
         """Elementwise GSS."""
         return z + (self.k - 1.0) * functional.logsigmoid(z - self.c)
+
+    def pullback(self, z: Tensor, operands: tuple[Tensor, ...]) -> tuple[Tensor, Pullback]:
+        """g'(z) = 1 + (k - 1) sigmoid(c - z)."""
+
+        def back(grad: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            slope = z.neg_().add_(self.c).sigmoid_().mul_(self.k - 1.0).add_(1.0)
+            return grad.mul_(slope), ()
+
+        return self.forward(z), back
 
 
 class Sigsoftmax(GeneralizedSigsoftmax):
