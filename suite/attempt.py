@@ -204,9 +204,7 @@ class Attempt:
             labels=self._labels(),
             seed=spec.seed,
             spec=spec.identity,
-            model=Model(parameters=model.parameter_count(), head_parameters=model.head_parameter_count())
-            if model
-            else None,
+            model=_model(model) if model else None,
             metrics=self._metrics,
             facts=data_facts(self._data),
             curves=self._curves,
@@ -224,6 +222,14 @@ class Attempt:
             ),
             message=message,
         )
+
+
+def _model(model: LanguageModel) -> Model:
+    return Model(
+        parameters=model.parameter_count(),
+        head_parameters=model.head_parameter_count(),
+        kernel=model.head.kernel_used,
+    )
 
 
 def set_precision(recipe: Recipe, device: torch.device) -> None:

@@ -46,6 +46,7 @@ class Model(_Part):
 
     parameters: int
     head_parameters: int = Field(description="parameters of the head alone, the tied output matrix not counted")
+    kernel: str | None = Field(None, description="the form of the head's loss that training used")
 
 
 class Costs(_Part):

@@ -124,8 +124,10 @@ class Recipe(Strict):
     precision: Precision = Precision()
     budget: Budget = Budget()
     evaluation: Evaluation = Evaluation()
-    kernel: Literal["chunked", "reference"] = Field(
-        "chunked", description="how the head's loss is computed: in one pass over chunks, or with every logit at once"
+    kernel: Literal["auto", "triton", "chunked", "reference"] = Field(
+        "auto",
+        description="how the head's loss is computed: in one pass over chunks (triton on a GPU, chunked anywhere), or "
+        "with every logit at once (reference)",
     )
     deterministic: bool = False
 

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from suite.errors import InputError
-from suite.kernels import chunked, reference
+from suite.kernels import reference
+from suite.kernels.choice import Kernel, choose
 from suite.models.dropout import locked_dropout
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.components import create
 from suite.spec.types import NonNegativeFloat, PointwiseOption, PositiveInt, Probability
-
-Kernel = Literal["reference", "chunked"]
 
 INIT_RANGE = 0.1  # output embeddings start uniform in [-0.1, 0.1], as in the AWD-LSTM and MoS code
 
@@ -63,7 +62,8 @@ class Head(nn.Module):
         pointwise: PointwiseOption = "identity",
     ) -> None:
         super().__init__()
-        self.kernel: Kernel = "chunked"
+        self.kernel: Kernel | Literal["auto"] = "auto"
+        self.kernel_used: Kernel | None = None
         self.experts = experts or 1
         self.latent_dropout = latent_dropout
         self.eps = eps
@@ -111,13 +111,19 @@ class Head(nn.Module):
     def loss(self, contexts: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean training loss (with eps) of ``targets`` [N], and each one's nats [N] without a gradient.
 
-        The kernel is ``self.kernel``: "reference" materialises every logit, "chunked" makes the gradients in one pass.
+        ``self.kernel`` says how; what was used last stands in ``self.kernel_used``.
         """
-        if self.kernel == "reference":
+        self.kernel_used = choose(self.kernel, contexts.device, self.pointwise)
+        if self.kernel_used == "reference":
             nll = self.nll(contexts, targets)
             return nll.mean(), nll.detach()
         latent, log_prior = self.mixture(contexts)
-        return chunked.mixture_nll(
+        if self.kernel_used == "triton":
+            # Imported where it is used: Triton is there only with a GPU build of torch.
+            from suite.kernels import fused as kernel
+        else:
+            from suite.kernels import chunked as kernel  # type: ignore[no-redef]
+        return kernel.mixture_nll(
             latent, log_prior, self.weight, self.bias, targets.reshape(-1), self.pointwise, eps=self.eps
         )
 
