@@ -213,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb(
         "ui", "open the MLflow UI on the runs", description="Mirror the records and serve the MLflow UI on 127.0.0.1."
     )
-    one.add_argument("--port", type=_positive, default=5000)
+    one.add_argument("--port", type=_positive, default=5000, metavar="N", help="on 127.0.0.1 (default 5000)")
     return parser
 
 

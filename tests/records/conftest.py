@@ -44,11 +44,11 @@ def _make_record(
         "labels": {"dataset": "hmm", "encoder": "lstm", "head": head},
         "seed": seed,
         "spec": spec,
-        "model": {"parameters": 1000, "head_parameters": 200},
+        "model": {"parameters": 1000, "head_parameters": 200, "kernel": "chunked"},
         "metrics": {"train": {"valid": {"ppl": 7.5}, "test": {"ppl": 7.25, "nll": 1.98}}}
         if status == "finished"
         else {},
-        "facts": {"floor_test_ppl": 6.5},
+        "facts": {"test_floor_ppl": 6.5},
         "curves": [
             {"epoch": float(e), "step": 10.0 * e, "valid_ppl": 9.0 - e / 2, "seconds": 1.5}
             for e in range(1, epochs + 1)

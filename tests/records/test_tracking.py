@@ -55,7 +55,7 @@ def test_a_finished_run_arrives_whole_and_only_once(make_record, store, registry
     assert (report.created, report.updated, report.failed) == ([record.run_key], [], {})
 
     run = entry(store, record.run_key)
-    assert run.info.run_name == "demo hmm lstm/mos seed 1"
+    assert run.info.run_name == "mos seed 1, lstm on hmm (demo)"
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (1767323045000, 1767323105000)
     assert run.data.params == {
@@ -81,18 +81,18 @@ def test_a_finished_run_arrives_whole_and_only_once(make_record, store, registry
         "stages": '[{"name": "train"}]',
     }
     assert run.data.metrics == {
-        "curve/step": 30.0,
         "curve/valid_ppl": 7.5,
         "curve/seconds": 1.5,
-        "train/valid_ppl": 7.5,
-        "train/test_ppl": 7.25,
-        "train/test_nll": 1.98,
+        "train-stage/valid_ppl": 7.5,
+        "train-stage/test_ppl": 7.25,
+        "train-stage/test_nll": 1.98,
         "valid_ppl": 7.5,
         "test_ppl": 7.25,
-        "best/valid_ppl": 7.5,
+        "test_ppl_above_floor": 0.75,
+        "best_valid_ppl": 7.5,
         "model/parameters": 1000.0,
         "model/head_parameters": 200.0,
-        "data/floor_test_ppl": 6.5,
+        "data/test_floor_ppl": 6.5,
         "cost/train_seconds": 4.5,
         "cost/total_seconds": 6.0,
         "cost/tokens_per_second": 900.0,
@@ -106,8 +106,18 @@ def test_a_finished_run_arrives_whole_and_only_once(make_record, store, registry
         "suite.task": "demo",
         "suite.commit": "0123abc",
         "suite.dirty": "false",
+        "suite.kernel": "chunked",
         "suite.data.train": "ab" * 32,
         "suite.data.test": "cd" * 32,
+    }
+    shown = {key: value for key, value in run.data.tags.items() if key.startswith(("mlflow.note", "mlflow.source"))}
+    assert shown == {
+        "mlflow.note.content": "**demo**\n\n"
+        "finished: best_valid_ppl 7.5, test_ppl 7.25, test_ppl_above_floor 0.75, valid_ppl 7.5\n\n"
+        f"`suite show {record.run_key[:12]}` prints the record; artifact `record.json` is the record.",
+        "mlflow.source.name": "suite run demo",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": "0123abc",
     }
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, len(given.dataset.digest)) == ("hmm", 36)
@@ -172,7 +182,7 @@ def test_a_sync_killed_at_any_moment_is_completed_by_the_next(make_record, store
     assert history(store, record.run_key, "curve/valid_ppl") == [(e, 9.0 - e / 2) for e in range(1, 6)]
     assert history(store, record.run_key, "test_ppl") == [(0, 7.25)]
     assert entry(store, record.run_key).info.status == "FINISHED"
-    assert stored_points(registry_file) == 5 * 3 + 12
+    assert stored_points(registry_file) == 5 * 2 + 13
     assert len(Registry(store)._entries()) == 1
 
 
@@ -234,6 +244,8 @@ def test_a_resumed_run_continues_its_entry_and_repeats_nothing(make_record, stor
     assert sync(store).updated == [key]
     run = entry(store, key)
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+    # Records know whole seconds only; the run must not seem to end before its last event.
+    assert run.info.end_time == round(list(store.events(key))[-1]["time"] * 1000)
     assert history(store, key, "curve/valid_ppl") == [(1, 8.5), (2, 8.0), (3, 7.5), (4, 7.0)]
     assert history(store, key, "curve/seconds") == [(1, 1.5), (2, 1.5), (3, 1.5), (4, 1.75)]
     paths = {a.path for a in Registry(store).client.list_artifacts(run_id)}
@@ -294,7 +306,7 @@ def test_new_labels_reach_the_registry(make_record, store, registry_file):
     store.write(record.model_copy(update={"labels": LabelRef(dataset="hmm", encoder="lstm", head="MoS")}))
     sync(store)
     run = entry(store, record.run_key)
-    assert (run.data.params["head"], run.info.run_name) == ("MoS", "demo hmm lstm/MoS seed 1")
+    assert (run.data.params["head"], run.info.run_name) == ("MoS", "MoS seed 1, lstm on hmm (demo)")
     assert len(Registry(store)._entries()) == 1
 
 
@@ -306,7 +318,7 @@ def test_long_values_and_foreign_characters_are_fitted(make_record, store, regis
     store.write(record)
     assert sync(store).failed == {}
     run = entry(store, record.run_key)
-    assert run.data.metrics["train/test_ppl___"] == 1.0
+    assert run.data.metrics["train-stage/test_ppl___"] == 1.0
     assert run.data.metrics["test_ppl"] == 1e308
     assert run.data.params["head.note"] == "y" * 6000
     assert "head.none" not in run.data.params

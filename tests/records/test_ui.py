@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import subprocess
 import sys
 import time
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from suite.errors import InputError
 from suite.records.tracking import Registry
-from suite.records.ui import links, serve, view_state
+from suite.records.ui import _termination_as_interrupt, links, serve
+from suite.records.views import by_dataset, overview
 
 pytest.importorskip("mlflow")
 
@@ -35,17 +36,6 @@ def get(port: int, path: str, host: str) -> tuple[int, str]:
     return reply.status, body
 
 
-def test_links_open_the_table_the_charts_and_each_dataset():
-    found = dict(links("http://127.0.0.1:5000", "7", ["o'brien & co"]))
-    assert list(found) == ["runs by test perplexity", "charts", "runs on o'brien & co"]
-    start = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
-    assert found["runs by test perplexity"] == f"{start}&viewStateShareKey=leaderboard"
-    assert found["charts"] == f"{start}&viewStateShareKey=leaderboard&compareRunsMode=CHART"
-    query = parse_qs(urlsplit(found["runs on o'brien & co"]).fragment.partition("?")[2])
-    assert query["orderByKey"] == ["metrics.`test_ppl`"]
-    assert query["searchFilter"] == ['params.dataset = "o\'brien & co"']
-
-
 def test_a_port_in_use_is_refused_before_anything_starts(store, registry_file):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -57,10 +47,13 @@ def test_a_port_in_use_is_refused_before_anything_starts(store, registry_file):
 
 
 def test_the_server_answers_this_machine_only_and_ends_when_told(make_record, store, registry_file):
-    store.write(make_record(1))
+    record = make_record(1)
+    store.write(record)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     code = (
+        # A test runner in the background of a shell passes on that it ignores Ctrl-C.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from suite.records.store import Store; from suite.records.ui import serve\n"
         f"serve(Store(Path({str(store.root)!r})), {port}, say=lambda line: print(line, flush=True))"
     )
@@ -73,18 +66,37 @@ def test_the_server_answers_this_machine_only_and_ends_when_told(make_record, st
             line = ui.stdout.readline()
             assert line, ui.stderr.read() if ui.stderr else ""
             lines.append(line.rstrip())
-        assert lines[0] == "registry: 1 new, 0 updated, 0 as before"
+        run_id = Registry(store).run_id(record.run_key)
+        page = f"http://127.0.0.1:{port}/#/experiments/1/runs"
+        shared = f"{page}?workflowType=machine_learning&viewStateShareKey"
+        assert lines == [
+            "bringing the registry up to date with the records ...",
+            "registry: 1 new, 0 updated, 0 as before",
+            f"starting the MLflow server at http://127.0.0.1:{port}, a few seconds ...",
+            "",
+            "all datasets",
+            f"  all runs, latest first              {shared}=runs",
+            "",
+            "hmm",
+            f"  runs by test_ppl                    {shared}=hmm-runs",
+            f"  means by head                       {shared}=hmm-heads",
+            f"  curves, and what they cost          {shared}=hmm-charts&compareRunsMode=CHART",
+            f"  best run, mos seed 1                {page}/{run_id}?workflowType=machine_learning",
+            "",
+            "MLflow's Assistant panel, open on a browser's first visit, is not needed; once closed it stays closed.",
+            f"Ready. Ctrl-C stops it. From another machine: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE",
+        ]
         assert get(port, "/health", f"127.0.0.1:{port}") == (200, "OK")
         status, body = get(port, "/api/2.0/mlflow/experiments/get?experiment_id=1", "evil.example")
         assert (status, body) == (403, "Invalid Host header - possible DNS rebinding attack detected")
         status, body = get(port, "/api/2.0/mlflow/experiments/get?experiment_id=1", f"127.0.0.1:{port}")
         assert status == 200
         tags = {tag["key"]: tag["value"] for tag in json.loads(body)["experiment"]["tags"]}
-        assert json.loads(tags["mlflow.sharedViewState.leaderboard"]) == view_state()
-        run_id = next(iter(Registry(store)._entries().values())).info.run_id
+        for view in [overview(), *by_dataset([record])["hmm"]]:
+            assert json.loads(tags[f"mlflow.sharedViewState.{view.key}"]) == view.state
         status, body = get(port, f"/get-artifact?path=record.json&run_uuid={run_id}", f"127.0.0.1:{port}")
         assert (status, json.loads(body)["seed"]) == (200, 1)
-        ui.terminate()
+        ui.send_signal(signal.SIGINT)
         assert ui.wait(timeout=30) == 0
         assert ui.stderr is not None
         assert ui.stderr.read() == ""
@@ -95,3 +107,42 @@ def test_the_server_answers_this_machine_only_and_ends_when_told(make_record, st
                 return
         time.sleep(0.1)
     pytest.fail("the server outlived its command")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_ends_the_server_as_ctrl_c_does_unless_it_is_to_be_ignored(number):
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt), _termination_as_interrupt():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)  # nohup
+        with _termination_as_interrupt():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_registry_that_refuses_the_views_still_gets_links_that_filter_and_sort(
+    make_record, store, registry_file, monkeypatch
+):
+    from mlflow.exceptions import MlflowException
+
+    store.write(make_record(1))
+    registry = Registry(store)
+    registry.sync()
+
+    def refuse(*_arguments):
+        raise MlflowException("tag value too long")
+
+    monkeypatch.setattr(registry.client, "set_experiment_tag", refuse)
+    (_, overall), (name, pages) = links(registry, "http://registry")
+    start = "http://registry/#/experiments/1/runs?workflowType=machine_learning"
+    assert overall[0][1] == f"{start}&orderByKey=attributes.start_time&orderByAsc=false&searchFilter="
+    assert (name, pages[0]) == (
+        "hmm",
+        (
+            "runs by test_ppl",
+            f"{start}&orderByKey=metrics.%60test_ppl%60&orderByAsc=true&searchFilter=params.dataset%20%3D%20%27hmm%27",
+        ),
+    )

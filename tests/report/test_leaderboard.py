@@ -253,7 +253,7 @@ def test_the_floor_comes_first_and_differences_are_taken_from_it() -> None:
 
 
 def test_categorical_experiments_are_scored_by_divergence() -> None:
-    metrics = {"train": {"train": {"kl": 0.25, "mode_match": 0.5}}}
+    metrics = {"train": {"train": {"kl": 0.25, "mode_match": 50.0}}}
     board = build([make_record(dataset="categorical", protocol="demo", metrics=metrics)], [])
     (section,) = board.sections
     assert (section.metric, section.splits) == ("kl", ("train",))

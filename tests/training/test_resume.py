@@ -112,8 +112,7 @@ def test_interrupted_again_and_again_it_ends_where_the_whole_run_ends(tmp_path: 
         try:
             resumed = run(store, spec, StopAt(5))
             break
-        except Interrupted as stop:
-            assert str(stop) == "stopped by the test"
+        except Interrupted:
             partial = store.get(spec.run_key)
             assert partial is not None
             assert (partial.status, partial.message) == ("interrupted", "stopped by the test")

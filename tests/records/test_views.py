@@ -1,0 +1,160 @@
+"""What the UI is asked to show: the right runs, averaged only where they may be, ranked by the dataset's own metric."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from suite.records.views import best_run, by_dataset, overview, primary_metric
+
+PAGE = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
+
+
+def query(address: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(address).fragment.partition("?")[2], keep_blank_values=True)
+
+
+def labels(dataset="hmm", encoder="lstm", head="mos"):
+    return {"dataset": dataset, "encoder": encoder, "head": head}
+
+
+def test_a_dataset_has_its_runs_the_means_by_head_and_the_charts(make_record):
+    records = [make_record(seed, head=head, labels=labels(head=head)) for head in ("mos", "softmax") for seed in (1, 2)]
+    ((name, (runs, heads, charts)),) = by_dataset(records).items()
+    assert (name, runs.title, heads.title, charts.title) == (
+        "hmm",
+        "runs by test_ppl",
+        "means by head",
+        "curves, and what they cost",
+    )
+    assert runs.state["searchFilter"] == "params.dataset = 'hmm'"
+    assert (runs.state["orderByKey"], runs.state["orderByAsc"]) == ("metrics.`test_ppl`", True)
+    assert runs.state["selectedColumns"] == [
+        "params.`head`",
+        "params.`seed`",
+        "metrics.`test_ppl`",
+        "metrics.`valid_ppl`",
+        "metrics.`test_ppl_above_floor`",
+        "metrics.`model/parameters`",
+        "params.`encoder`",
+        "params.`scope`",
+        "params.`precision`",
+        "params.`task`",
+    ]
+    assert "groupBy" not in runs.state
+    assert heads.state["groupBy"] == {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "param", "groupByData": "head"}],
+    }
+    assert heads.state["groupsExpanded"] == {"param.head.mos": False, "param.head.softmax": False}
+    cards = charts.state["compareRunCharts"]
+    assert [card["type"] for card in cards] == ["LINE", "BAR", "SCATTER"]
+    assert cards[0]["metricKey"] == "curve/valid_ppl"
+    assert (cards[2]["xaxis"]["key"], cards[2]["yaxis"]["key"]) == ("model/parameters", "test_ppl")
+    shown, *folded = charts.state["compareRunSections"]
+    assert (shown["name"], shown["display"]) == ("true floor: test 6.50", True)
+    assert {section["name"] for section in folded} == {"Model metrics", "curve", "cost", "data", "model", "train-stage"}
+    assert not any(section["display"] for section in folded)
+    assert {card["metricSectionId"] for card in cards} == {shown["uuid"]}
+
+
+def test_costs_that_were_measured_become_columns_and_charts(make_record):
+    costs = {"seconds": {"total": 6.0}, "seconds_per_epoch": 2.0, "gpu_peak_mib": 800.0}
+    runs, _, charts = by_dataset([make_record(1, costs=costs)])["hmm"]
+    assert {"metrics.`cost/seconds_per_epoch`", "metrics.`cost/gpu_peak_mib`"} <= set(runs.state["selectedColumns"])
+    assert "metrics.`cost/cpu_peak_mib`" not in runs.state["selectedColumns"]
+    axes = [card["xaxis"]["key"] for card in charts.state["compareRunCharts"] if card["type"] == "SCATTER"]
+    assert axes == ["cost/seconds_per_epoch", "cost/gpu_peak_mib", "model/parameters"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"labels": labels(encoder="awd-lstm")}, "encoder"),
+        ({"scope": "short"}, "scope"),
+        ({"task": {"name": "other", "version": 1}}, "task"),
+        ({"task": {"name": "demo", "version": 2}}, "version"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(make_record, changes, key):
+    _, heads, _ = by_dataset([make_record(1), make_record(2, **changes)])["hmm"]
+    assert [by["groupByData"] for by in heads.state["groupBy"]["groupByKeys"]] == ["head", key]
+    assert len(heads.state["groupsExpanded"]) == 2
+
+
+def test_short_runs_say_so_even_when_there_are_no_others(make_record):
+    _, heads, _ = by_dataset([make_record(1, scope="short")])["hmm"]
+    assert heads.state["groupsExpanded"] == {"param.head.mos,param.scope.short": False}
+
+
+def test_only_finished_runs_are_averaged_or_called_best(make_record):
+    records = [make_record(1), make_record(2, status="diverged"), make_record(3, labels=labels("ptb"), status="failed")]
+    found = by_dataset(records)
+    assert list(found) == ["hmm"]
+    assert found["hmm"][1].state["searchFilter"] == "params.dataset = 'hmm' and attributes.status = 'FINISHED'"
+    assert best_run(records, "hmm") == records[0]
+    assert best_run(records, "ptb") is None
+
+
+def test_the_best_run_has_the_lowest_metric_and_a_full_run_goes_first(make_record):
+    def run(seed, ppl, **changes):
+        return make_record(seed, metrics={"train": {"test": {"ppl": ppl}}}, **changes)
+
+    short, worse, better = run(1, 5.0, scope="short"), run(2, 9.0), run(3, 8.0)
+    assert best_run([short, worse, better], "hmm") == better
+    assert best_run([short], "hmm") == short
+
+
+def test_a_dataset_without_perplexity_is_ranked_by_what_it_has(make_record):
+    metrics = {"train": {"test": {"kl": 0.25, "mode_match": 80.0}}}
+    curves = [{"epoch": 1.0, "valid_kl": 0.5}]
+    runs, _, charts = by_dataset([make_record(1, metrics=metrics, curves=curves, facts={})])["hmm"]
+    assert runs.state["orderByKey"] == "metrics.`test_kl`"
+    assert "metrics.`train-stage/test_mode_match`" in runs.state["selectedColumns"]
+    assert charts.state["compareRunCharts"][0]["metricKey"] == "curve/valid_kl"
+    assert charts.state["compareRunSections"][0]["name"] == "means over seeds"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (["valid_ppl", "test_ppl", "train-stage/test_ppl"], "test_ppl"),
+        (["valid_ppl", "test_kl"], "valid_ppl"),
+        (["all_kl", "cost/train_seconds"], "all_kl"),
+        (["rank-stage/test_ppl", "cost/train_seconds"], None),
+    ],
+)
+def test_the_primary_metric_prefers_perplexity_and_the_test_split(metrics, expected):
+    assert primary_metric(metrics) == expected
+
+
+def test_links_ask_for_the_stored_state_or_else_filter_and_sort(make_record):
+    runs, _, charts = by_dataset([make_record(1, labels=labels("o'brien & co"))])["o'brien & co"]
+    assert runs.address(PAGE) == f"{PAGE}&viewStateShareKey={runs.key}"
+    assert charts.address(PAGE) == f"{PAGE}&viewStateShareKey={charts.key}&compareRunsMode=CHART"
+    assert query(runs.address(PAGE, stored=False)) == {
+        "workflowType": ["machine_learning"],
+        "orderByKey": ["metrics.`test_ppl`"],
+        "orderByAsc": ["true"],
+        "searchFilter": ['params.dataset = "o\'brien & co"'],
+    }
+    assert query(overview().address(PAGE, stored=False))["orderByAsc"] == ["false"]
+
+
+def test_names_that_look_alike_as_keys_keep_apart(make_record):
+    found = by_dataset([make_record(1, labels=labels(name)) for name in ("a b", "a/b", "a-b")])
+    assert found["a-b"][0].key == "a-b-runs"
+    assert len({views[0].key for views in found.values()}) == 3
+
+
+def test_a_large_study_fits_into_a_tag_of_the_registry(make_record):
+    costs = {"seconds": {"total": 6.0}, "seconds_per_epoch": 2.0, "gpu_peak_mib": 800.0, "cpu_peak_mib": 800.0}
+    records = [
+        make_record(seed, labels=labels(encoder=encoder, head=f"head-{number}"), scope=scope, costs=costs)
+        for seed, encoder in enumerate(("lstm", "awd-lstm", "transformer"))
+        for number in range(20)
+        for scope in ("full", "short")
+    ]
+    assert max(len(json.dumps(view.state)) for view in by_dataset(records)["hmm"]) < 20000
