@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test check bench ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif
+.PHONY: help setup demo test check bench bench-gpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: $(READY) ## format, lint, types and tests
 
 bench: $(READY) ## time every head beside the softmax, in one interleaved run
 	@$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds
+
+bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form beside its peers
+	@$(BIN)/python tests/bench/gpu.py
 
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)
