@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from suite.records.record import Costs, Record
+from suite.records.metrics import final_metrics, finite, metric_key
+from suite.records.record import Record
 from suite.records.store import Store
 from suite.spec.run_spec import canonical_json
 
@@ -24,7 +24,7 @@ _STATUS: Mapping[str, RunStatus] = {
 }
 # What a repeated epoch need not repeat: measurements of the machine, not of the model.
 _MACHINE = re.compile(r"second|time|mib|joule|watt")
-_COORDINATES = frozenset({"type", "stage", "epoch", "time"})
+_COORDINATES = frozenset({"type", "stage", "epoch", "step", "time"})
 
 
 class Point(NamedTuple):
@@ -95,9 +95,10 @@ def payload_of(store: Store, run_key: str, record: Record | None) -> Payload | N
         identity = record.spec
         status = "RUNNING" if live else _STATUS[record.status]
         artifacts["record.json"] = content
-        about = _about_record(record)
+        about = about_record(record)
         data = record.provenance.data
-        end = None if live else _ended(record)
+        # Records give whole seconds, the log's last word is more exact; an end before the start shows as nonsense.
+        end = None if live else max(_ended(record), last_time)
         state = "running" if live else record.status
     start = _milliseconds(first["time"]) if first else _iso_milliseconds(record.provenance.started) if record else 0
     return Payload(
@@ -138,15 +139,19 @@ def _belong(events: list[dict[str, Any]], record: Record) -> bool:
     return _iso_milliseconds(record.provenance.started) <= begin <= _ended(record)
 
 
-class _About(NamedTuple):
+class About(NamedTuple):
+    """How the registry calls a run, its labels and its tags."""
+
     name: str
     params: dict[str, str]
     tags: dict[str, str]
 
 
-def _about_record(record: Record) -> _About:
+def about_record(record: Record) -> About:
+    """What a record says of its run: name, labels as parameters, provenance as tags."""
     task, origin = record.task, record.provenance
-    params = _labels(task.name, task.protocol, record.labels.model_dump(), record.seed, record.spec)
+    labels = record.labels.model_dump()
+    params = _labels(task.name, task.protocol, labels, record.seed, record.spec)
     tags = {
         "suite.run_key": record.run_key,
         "suite.scope": record.scope,
@@ -154,22 +159,41 @@ def _about_record(record: Record) -> _About:
         "suite.commit": origin.commit or "",
         "suite.dirty": "" if origin.dirty is None else str(origin.dirty).lower(),
         "suite.device": record.environment.device if record.environment else "",
+        "suite.kernel": (record.model.kernel if record.model else None) or "",
         "suite.message": record.message or "",
+        # What the UI itself shows as description, source and version.
+        "mlflow.note.content": _description(record),
+        "mlflow.source.name": origin.command,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": origin.commit or "",
     }
-    return _About(record.name, params, {key: value for key, value in tags.items() if value})
+    name = _name(task.name, labels, record.seed)
+    return About(name, params, {key: value for key, value in tags.items() if value})
 
 
-def _about_events(run_key: str, start: Mapping[str, Any]) -> _About:
+def _name(task: str, labels: Mapping[str, str], seed: Any) -> str:
+    """The head first: tables and legends of the UI cut names after some twenty characters."""
+    return f"{labels.get('head')} seed {seed}, {labels.get('encoder')} on {labels.get('dataset')} ({task})"
+
+
+def _description(record: Record) -> str:
+    """Markdown for the head of the run's page: what it is, how it ended, where the rest is."""
+    headline = sorted((key, value) for key, value in final_metrics(record).items() if "/" not in key)
+    outcome = record.message or ", ".join(f"{key} {value:.4g}" for key, value in headline)
+    title = f"**{record.task.title or record.task.name}**"
+    rest = f"`suite show {record.run_key[:12]}` prints the record; artifact `record.json` is the record."
+    return "\n\n".join((title, f"{record.status}: {outcome}" if outcome else record.status, rest))
+
+
+def _about_events(run_key: str, start: Mapping[str, Any]) -> About:
     task = start.get("task") or {}
     task = task if isinstance(task, dict) else {"name": str(task)}
     labels = start.get("labels") or {}
     identity = start.get("spec") or {}
     params = _labels(task.get("name", ""), task.get("protocol", ""), labels, start.get("seed", 0), identity)
-    name = (
-        f"{task.get('name')} {labels.get('dataset')} {labels.get('encoder')}/{labels.get('head')} seed {params['seed']}"
-    )
+    name = _name(str(task.get("name")), labels, params["seed"])
     tags = {"suite.run_key": run_key, "suite.scope": str(identity.get("scope", "")), "suite.task": params["task"]}
-    return _About(name, params, {key: value for key, value in tags.items() if value})
+    return About(name, params, {key: value for key, value in tags.items() if value})
 
 
 def _labels(
@@ -182,9 +206,16 @@ def _labels(
         "task": task,
         "protocol": protocol,
         "seed": str(seed),
+        "cell": cell_digest(identity),
         "precision": str(values.pop()) if len(values) == 1 else ", ".join(parts),
         **{name: str(labels.get(name, "")) for name in ("dataset", "encoder", "head")},
     }
+
+
+def cell_digest(identity: Mapping[str, Any]) -> str:
+    """Six digits that runs share when they differ in their seed alone."""
+    apart = {key: value for key, value in identity.items() if key != "seed"}
+    return hashlib.sha256(canonical_json(apart).encode()).hexdigest()[:6]
 
 
 def _params(identity: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -222,46 +253,8 @@ def _rows(events: list[dict[str, Any]], record: Record | None) -> Iterator[tuple
 def _row(point: Mapping[str, Any], stage: str, timestamp: int) -> tuple[Point, ...]:
     prefix = "curve/" if stage == "train" else f"curve/{stage}/"
     step = int(point.get("epoch", 0))
-    values = _numbers((key, value) for key, value in point.items() if key not in _COORDINATES)
+    values = finite((key, value) for key, value in point.items() if key not in _COORDINATES)
     return tuple(Point(metric_key(prefix + key), value, timestamp, step) for key, value in values)
-
-
-def final_metrics(record: Record) -> dict[str, float]:
-    """Metrics by stage and split, the last perplexities as plain ``test_ppl``, the curve's best, costs, sizes."""
-    found: dict[str, float] = {}
-    for stage, splits in record.metrics.items():
-        for split, values in splits.items():
-            found.update({f"{stage}/{split}_{name}": value for name, value in values.items()})
-            if "ppl" in values:
-                found[f"{split}_ppl"] = values["ppl"]
-    curve = [point["valid_ppl"] for point in record.curves if "valid_ppl" in point]
-    if curve:
-        found["best/valid_ppl"] = min(curve)
-    if record.model:
-        found.update({f"model/{name}": float(value) for name, value in record.model.model_dump().items()})
-    if record.costs:
-        found.update(_costs(record.costs))
-    found.update({f"data/{name}": value for name, value in record.facts.items()})
-    return {metric_key(key): value for key, value in _numbers(found.items())}
-
-
-def _costs(costs: Costs) -> dict[str, float]:
-    phases = {f"cost/{phase}_seconds": seconds for phase, seconds in costs.seconds.items()}
-    return phases | {
-        f"cost/{name}": value for name, value in _numbers(costs.model_dump(exclude={"seconds", "epochs_timed"}).items())
-    }
-
-
-def _numbers(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, float]]:
-    """Finite numbers only: the registry would store an infinity as a very large perplexity."""
-    for key, value in items:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            yield key, float(value)
-
-
-def metric_key(name: str) -> str:
-    """``name`` in the characters the registry accepts, at most 250 of them."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
 
 
 def _digest(data: Mapping[str, str]) -> str:

@@ -147,6 +147,22 @@ class Registry:
             if not token:
                 return entries
 
+    def run_id(self, run_key: str) -> str | None:
+        """MLflow's own name of a run's entry; None when it has none."""
+        entry = self._entries(f"tags.`suite.run_key` = '{run_key}'").get(run_key)
+        return str(entry.info.run_id) if entry else None
+
+    def store_view(self, key: str, state: Mapping[str, Any]) -> bool:
+        """Store a state of the UI's runs page under a name that a link can ask for; False when that is refused."""
+        from mlflow.exceptions import MlflowException
+
+        text = json.dumps(state, separators=(",", ":"))
+        try:
+            self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", text)
+        except MlflowException:  # not documented, limited in length: whoever asks has a plain link to fall back on
+            return False
+        return True
+
     def _sync_one(
         self, short_key: str, sources: tuple[Source, ...], known: dict[str, Run] | None, report: SyncReport, say: Say
     ) -> None:
@@ -252,11 +268,6 @@ def _held(run: Run) -> Held:
     has_dataset = bool(run.inputs and run.inputs.dataset_inputs)
     status = cast(RunStatus, run.info.status)
     return Held(run.info.run_id, status, run.info.run_name or "", data.params, data.tags, data.metrics, has_dataset)
-
-
-def set_shared_view(registry: Registry, name: str, state: Mapping[str, Any]) -> None:
-    """Store a state of the runs table under a name that a link can ask for."""
-    registry.client.set_experiment_tag(registry.experiment_id, f"mlflow.sharedViewState.{name}", json.dumps(state))
 
 
 def _connect(store: Store, uri: str) -> tuple[MlflowClient, str]:

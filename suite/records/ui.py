@@ -14,115 +14,103 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
-from urllib.parse import quote
 
 from suite.errors import InputError, Problem, SuiteError
-from suite.records.registry import artifact_folder
+from suite.records.registry import artifact_folder, registry_uri, without_password
 from suite.records.store import Store
-from suite.records.tracking import Registry, set_shared_view
+from suite.records.tracking import Registry
+from suite.records.views import best_run, by_dataset, overview
 
 HOST = "127.0.0.1"
-VIEW = "leaderboard"
 _START_SECONDS = 60.0
-_COLUMNS = (
-    "params.`dataset`",
-    "params.`encoder`",
-    "params.`head`",
-    "params.`seed`",
-    "metrics.`valid_ppl`",
-    "metrics.`test_ppl`",
-    "metrics.`cost/train_seconds`",
-    "metrics.`cost/gpu_peak_mib`",
-    "metrics.`model/parameters`",
-    "tags.`suite.scope`",
-)
 
 
-def view_state() -> dict[str, Any]:
-    """The runs table as the UI stores a shared view: best test perplexity first, the columns of a leaderboard."""
-    return {
-        "searchFilter": "",
-        "orderByKey": "metrics.`test_ppl`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "modelVersionFilter": "All Runs",
-        "datasetsFilter": [],
-        "selectedColumns": list(_COLUMNS),
-        "runsHiddenMode": "SHOW_ALL",
-    }
-
-
-def links(base: str, experiment_id: str, datasets: list[str]) -> list[tuple[str, str]]:
-    """Title and address of the table, the charts, and the table of each dataset.
-
-    The first two rely on the shared view; the last on plain query parameters, which hide most columns.
-    """
-    runs = f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    shared = f"{runs}&viewStateShareKey={VIEW}"
-    order = "&orderByKey=" + quote("metrics.`test_ppl`", safe="") + "&orderByAsc=true"
-    by_dataset = []
-    for name in datasets:
-        mark = '"' if "'" in name else "'"
-        condition = quote(f"params.dataset = {mark}{name}{mark}", safe="")
-        by_dataset.append((f"runs on {name}", f"{runs}{order}&searchFilter={condition}"))
-    return [("runs by test perplexity", shared), ("charts", f"{shared}&compareRunsMode=CHART"), *by_dataset]
+def _say(line: str) -> None:
+    print(line, flush=True)  # whoever reads a pipe waits for these lines too
 
 
 def serve(
-    store: Store, port: int, *, uri: str | None = None, say: Callable[[str], None] = print, sync_first: bool = True
+    store: Store, port: int, *, uri: str | None = None, say: Callable[[str], None] = _say, sync_first: bool = True
 ) -> None:
     """Sync, run the MLflow server on 127.0.0.1, print the links, and stay until Ctrl-C (or a termination signal).
 
     When the registry is a server already, only its links are printed.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or there is no results folder.
         SuiteError: MLflow is not available, or the server did not come up within a minute.
     """
-    registry = Registry(store, uri)
-    remote = registry.uri.startswith("http")
+    if not store.root.is_dir():
+        raise InputError(
+            Problem("no results folder here: `suite run` makes it; --results names another", str(store.root))
+        )
+    address = uri or registry_uri(store)
+    remote = address.startswith("http")
     if not remote:
         _require_free(port)
+    if sync_first:
+        # Said before anything slow: MLflow alone takes seconds to import.
+        say("bringing the registry up to date with the records ...")
+    registry = Registry(store, uri)
     if sync_first:
         report = registry.sync(wait=60)
         say(f"registry: {len(report.created)} new, {len(report.updated)} updated, {len(report.unchanged)} as before")
         for key, reason in report.failed.items():
             say(f"run {key} could not be mirrored: {reason}")
-    set_shared_view(registry, VIEW, view_state())
-    datasets = sorted({record.labels.dataset for record in store.scan().records})
     if remote:
-        _print_links(say, registry.uri.rstrip("/"), registry.experiment_id, datasets)
+        _print_links(say, links(registry, without_password(registry.uri.rstrip("/"))))
         return
+    base = f"http://{HOST}:{port}"
+    say(f"starting the MLflow server at {base}, a few seconds ...")
+    # The whole is inside, so that a Ctrl-C while it starts ends the server too.
     stopping = contextlib.suppress(KeyboardInterrupt)
     with stopping, _termination_as_interrupt(), _server(store, registry.uri, port) as process:
-        _print_links(say, f"http://{HOST}:{port}", registry.experiment_id, datasets)
-        say(f"Ctrl-C stops it. From another machine: ssh -L {port}:{HOST}:{port} THIS-MACHINE")
+        _print_links(say, links(registry, base))
+        say("MLflow's Assistant panel, open on a browser's first visit, is not needed; once closed it stays closed.")
+        say(f"Ready. Ctrl-C stops it. From another machine: ssh -L {port}:{HOST}:{port} THIS-MACHINE")
         code = process.wait()
         raise SuiteError(f"the MLflow server ended with code {code}: {_tail(_log(store))}")
 
 
-def _print_links(say: Callable[[str], None], base: str, experiment_id: str, datasets: list[str]) -> None:
-    found = links(base, experiment_id, datasets)
-    width = max(len(title) for title, _ in found)
-    for title, address in found:
-        say(f"  {title:<{width}}  {address}")
+def links(registry: Registry, base: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Title and address of every page worth opening, by dataset; the pages' states are stored on the way."""
+    # Without the workflow type the UI opens on traces and judges.
+    experiment, mode = f"{base}/#/experiments/{registry.experiment_id}/runs", "?workflowType=machine_learning"
+    records = registry.store.scan().records
+    found: list[tuple[str, list[tuple[str, str]]]] = []
+    for heading, views in {"all datasets": [overview()], **by_dataset(records)}.items():
+        pages = [
+            (view.title, view.address(experiment + mode, stored=registry.store_view(view.key, view.state)))
+            for view in views
+        ]
+        best = best_run(records, heading)
+        run_id = registry.run_id(best.run_key) if best else None
+        if best and run_id:
+            scope = "" if best.scope == "full" else f"{best.scope} "
+            pages.append((f"best {scope}run, {best.labels.head} seed {best.seed}", f"{experiment}/{run_id}{mode}"))
+        found.append((heading, pages))
+    return found
+
+
+def _print_links(say: Callable[[str], None], found: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    for heading, pages in found:
+        say(f"\n{heading}")
+        for title, address in pages:
+            say(f"  {title:<34}  {address}")
+    say("")
 
 
 def _require_free(port: int) -> None:
+    if not 0 < port < 1 << 16:
+        raise InputError(Problem(f"port {port} does not exist; choose one from 1 to 65535 with --port"))
     with socket.socket() as probe:
         # As the server does: a port that only waits for old connections to fade is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            message = f"port {port} cannot be used ({_reason(error)}); stop what uses it, or choose another with --port"
+        except OSError as error:
+            message = f"port {port} cannot be used ({error.strerror}); stop what uses it, or choose another with --port"
             raise InputError(Problem(message)) from error
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 @contextmanager
@@ -176,11 +164,14 @@ def _termination_as_interrupt() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # A closed terminal (SIGHUP) would otherwise leave the server, in its own session, behind; nohup ignores it.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _log(store: Store) -> Path:

@@ -14,6 +14,7 @@ import pytest
 
 from suite.errors import InputError
 from suite.records.files import file_lock
+from suite.records.payload import cell_digest
 from suite.records.reading import spec_key
 from suite.records.record import LabelRef
 from suite.records.registry import RegistryUnavailable
@@ -59,6 +60,7 @@ def test_a_finished_run_arrives_whole_and_only_once(make_record, store, registry
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (1767323045000, 1767323105000)
     assert run.data.params == {
+        "cell": cell_digest(record.spec),
         "task": "demo",
         "version": "1",
         "protocol": "short",

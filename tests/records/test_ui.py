@@ -13,6 +13,7 @@ import time
 import pytest
 
 from suite.errors import InputError
+from suite.records.store import Store
 from suite.records.tracking import Registry
 from suite.records.ui import _termination_as_interrupt, links, serve
 from suite.records.views import by_dataset, overview
@@ -44,6 +45,17 @@ def test_a_port_in_use_is_refused_before_anything_starts(store, registry_file):
     assert str(caught.value) == (
         f"port {port} cannot be used (Address already in use); stop what uses it, or choose another with --port"
     )
+
+
+def test_a_port_that_cannot_be_and_a_folder_that_is_not_there_are_refused(store, registry_file, tmp_path):
+    with pytest.raises(InputError) as caught:
+        serve(store, 99999)
+    assert str(caught.value) == "port 99999 does not exist; choose one from 1 to 65535 with --port"
+    absent = tmp_path / "absent"
+    with pytest.raises(InputError) as caught:
+        serve(Store(absent), 5000)
+    assert str(caught.value) == f"{absent}: no results folder here: `suite run` makes it; --results names another"
+    assert not absent.exists()
 
 
 def test_the_server_answers_this_machine_only_and_ends_when_told(make_record, store, registry_file):

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from suite.records.payload import cell_digest
 from suite.records.views import best_run, by_dataset, overview, primary_metric
 
 PAGE = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
@@ -42,6 +43,7 @@ def test_a_dataset_has_its_runs_the_means_by_head_and_the_charts(make_record):
         "params.`scope`",
         "params.`precision`",
         "params.`task`",
+        "params.`cell`",
     ]
     assert "groupBy" not in runs.state
     assert heads.state["groupBy"] == {
@@ -82,6 +84,15 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(make_record, ch
     _, heads, _ = by_dataset([make_record(1), make_record(2, **changes)])["hmm"]
     assert [by["groupByData"] for by in heads.state["groupBy"]["groupByKeys"]] == ["head", key]
     assert len(heads.state["groupsExpanded"]) == 2
+
+
+def test_recipes_that_differ_under_one_name_are_told_apart_by_their_cell(make_record):
+    plain, other = make_record(1), make_record(2)
+    other = other.model_copy(update={"spec": {**other.spec, "recipe": {**other.spec["recipe"], "clip": 0.25}}})
+    _, heads, _ = by_dataset([plain, make_record(3), other])["hmm"]
+    cells = {cell_digest(plain.spec), cell_digest(other.spec)}
+    assert cell_digest(make_record(3).spec) in cells
+    assert heads.state["groupsExpanded"] == {f"param.head.mos,param.cell.{cell}": False for cell in sorted(cells)}
 
 
 def test_short_runs_say_so_even_when_there_are_no_others(make_record):

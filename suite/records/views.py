@@ -1,0 +1,231 @@
+"""What the MLflow UI is asked to show: for each dataset its runs, the means by head, and curves beside costs.
+
+The UI keeps the state of its runs page as JSON under a name that a link can ask for (an experiment tag). The form is
+not documented; its fields were read from release 3.17, which the project pins. A UI that knows better ignores them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from urllib.parse import quote
+
+from suite.records.metrics import PRIMARY_METRICS, final_metrics
+from suite.records.payload import about_record
+from suite.records.record import Record
+
+_EPOCH_SECONDS = "cost/seconds_per_epoch"
+_PEAKS = ("cost/gpu_peak_mib", "cost/cpu_peak_mib")
+_PARAMETERS = "model/parameters"
+# Runs that differ in one of these are not averaged: a short run must not pass for a full one.
+_APART = ("task", "version", "encoder", "precision", "scope")
+_OWN_SECTION = "suite"
+
+
+@dataclass(frozen=True)
+class View:
+    """One page of the UI: its ``title`` in the list of links, and the ``state`` stored under ``key`` that it shows."""
+
+    title: str
+    key: str
+    state: Mapping[str, Any]
+    charts: bool = False
+
+    def address(self, runs_page: str, *, stored: bool = True) -> str:
+        """The link; where the state could not be stored, one that at least filters and sorts."""
+        if stored:
+            query = f"&viewStateShareKey={quote(self.key, safe='')}"
+        else:
+            order = quote(self.state["orderByKey"], safe="")
+            query = f"&orderByKey={order}&orderByAsc={str(self.state['orderByAsc']).lower()}"
+            query += f"&searchFilter={quote(self.state['searchFilter'], safe='')}"
+        return runs_page + query + ("&compareRunsMode=CHART" if self.charts else "")
+
+
+def overview() -> View:
+    """Every run, the latest first: what is under way, and what failed."""
+    columns = [_param(name) for name in ("dataset", "head", "encoder", "seed", "scope", "task")]
+    columns += [_metric(name) for name in ("test_ppl", "valid_ppl", _EPOCH_SECONDS, *_PEAKS, _PARAMETERS)]
+    return View("all runs, latest first", "runs", _table("", "attributes.start_time", False, columns))
+
+
+def by_dataset(records: Iterable[Record]) -> dict[str, list[View]]:
+    """For each dataset with a finished run: its runs, the means by head, and the charts."""
+    finished = sorted((r for r in records if r.status == "finished"), key=lambda record: record.labels.dataset)
+    return {
+        name: _views(name, list(group)) for name, group in groupby(finished, key=lambda record: record.labels.dataset)
+    }
+
+
+def primary_metric(metrics: Iterable[str]) -> str | None:
+    """The final metric that runs are ranked by, lower is better: of the test split where there is one."""
+    names = set(metrics)
+    wanted = [f"{split}_{name}" for name in PRIMARY_METRICS for split in ("test", "valid")]
+    others = sorted(name for name in names if name.endswith(tuple(f"_{name}" for name in PRIMARY_METRICS)))
+    return next((name for name in [*wanted, *others] if name in names and "/" not in name), None)
+
+
+def best_run(records: Iterable[Record], dataset: str) -> Record | None:
+    """The finished run of a dataset with the lowest primary metric; full runs before shortened ones."""
+    scored = []
+    for record in records:
+        metrics = final_metrics(record)
+        primary = primary_metric(metrics)
+        if record.status == "finished" and record.labels.dataset == dataset and primary:
+            scored.append((record.scope != "full", metrics[primary], record.run_key, record))
+    return min(scored)[-1] if scored else None
+
+
+def _views(dataset: str, records: Sequence[Record]) -> list[View]:
+    key = _key(dataset)
+    mark = '"' if "'" in dataset else "'"
+    condition = f"params.dataset = {mark}{dataset}{mark}"
+    finished = f"{condition} and attributes.status = 'FINISHED'"
+    metrics = sorted({name for record in records for name in final_metrics(record)})
+    primary = primary_metric(metrics) or "test_ppl"
+    shown = [_metric(name) for name in _shown_metrics(primary, metrics)]
+    who = [_param(name) for name in ("head", "seed")]
+    how = [_param(name) for name in ("encoder", "scope", "precision", "task", "cell")]
+    grouping = _grouping(records)
+    groups = [by["groupByData"] for by in grouping["groupBy"]["groupByKeys"]]
+    heads = _table(finished, _metric(primary), True, shown, groups) | grouping
+    charts = {**heads, **_charts(primary, records, metrics), "runListHidden": True}
+    return [
+        View(f"runs by {primary}", f"{key}-runs", _table(condition, _metric(primary), True, who + shown + how)),
+        View("means by head", f"{key}-heads", heads),
+        View("curves, and what they cost", f"{key}-charts", charts, charts=True),
+    ]
+
+
+def _shown_metrics(primary: str, metrics: Sequence[str]) -> list[str]:
+    name = primary.rpartition("_")[2]
+    wanted = [primary, f"valid_{name}", f"{primary}_above_floor"]
+    wanted += [_EPOCH_SECONDS, *_PEAKS, _PARAMETERS]
+    wanted += [metric for metric in metrics if re.search(r"-stage/.*_(rank|mode_match)$", metric)]
+    return [metric for metric in dict.fromkeys(wanted) if metric in metrics]
+
+
+def _table(
+    condition: str, order: str, ascending: bool, columns: Sequence[str], groups: Sequence[str] = ()
+) -> dict[str, Any]:
+    # Pixels. A group is named by all that it was grouped by, a run by what the next columns say again.
+    name_width = 150 + 90 * len(groups)
+    widths = {"attributes.`Run Name`": name_width, **{c: min(135, max(85, 8 * len(c) - 55)) for c in columns}}
+    return {
+        "searchFilter": condition,
+        "orderByKey": order,
+        "orderByAsc": ascending,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": list(columns),
+        "columnOrder": ["attributes.`Run Name`", *columns],
+        "columnWidths": widths,
+        "runsHiddenMode": "SHOW_ALL",
+    }
+
+
+def _grouping(records: Sequence[Record]) -> dict[str, Any]:
+    """Means over seeds, the runs themselves folded away; by more than the head where the dataset's runs differ.
+
+    A scope other than ``full`` is always named; ``cell`` tells apart what differs in the recipe alone.
+    """
+    params = [
+        {**about_record(record).params, "version": str(record.task.version), "scope": record.scope}
+        for record in records
+    ]
+    varied = {key for key in _APART if len({given[key] for given in params}) > 1}
+    if any(record.scope != "full" for record in records):
+        varied.add("scope")
+    keys = ["head", *(key for key in _APART if key in varied)]
+    if len({tuple(given[key] for key in keys) for given in params}) < len({given["cell"] for given in params}):
+        keys.append("cell")
+    groups = {",".join(f"param.{key}.{given[key] or 'null'}" for key in keys) for given in params}
+    by = [{"mode": "param", "groupByData": key} for key in keys]
+    return {
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": by},
+        "groupsExpanded": dict.fromkeys(sorted(groups), False),
+        "useGroupedValuesInCharts": True,
+    }
+
+
+def _charts(primary: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:
+    curve = f"valid_{primary.rpartition('_')[2]}"
+    cards: list[dict[str, Any]] = []
+    if any(curve in point for record in records for point in record.curves):
+        cards.append(_line(f"curve/{curve}"))
+    cards.append(_card("BAR", metricKey=primary))
+    costs = (_EPOCH_SECONDS, *_PEAKS, _PARAMETERS)
+    cards += [_card("SCATTER", xaxis=_axis(cost), yaxis=_axis(primary)) for cost in costs if cost in metrics]
+    for number, card in enumerate(cards):
+        card["uuid"] = f"{_OWN_SECTION}-{number}"
+    title = _floors(records) or "means over seeds"
+    # The UI adds a chart for every other metric; folded away, and under the names it would give them itself.
+    prefixes = {name.rpartition("/")[0] for name in metrics} | {"curve"}
+    sections = [_section(_OWN_SECTION, title, True)]
+    sections += [_section(f"auto-{prefix}", prefix or "Model metrics", False) for prefix in sorted(prefixes)]
+    return {"compareRunCharts": cards, "compareRunSections": sections, "isAccordionReordered": True}
+
+
+def _floors(records: Sequence[Record]) -> str:
+    """The floors, when every run of the dataset has the same ones; short, for the UI cuts long titles."""
+    found = []
+    for split in ("valid", "test"):
+        values = {record.facts.get(f"{split}_floor_ppl") for record in records}
+        value = values.pop() if len(values) == 1 else None
+        if value is not None:
+            found.append(f"{split} {value:.2f}")
+    return f"true floor: {', '.join(found)}" if found else ""
+
+
+def _card(kind: str, **fields: Any) -> dict[str, Any]:
+    common = {"type": kind, "metricSectionId": _OWN_SECTION, "deleted": False, "isGenerated": False}
+    return {**common, "runsCountToCompare": 100, **fields}
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return _card(
+        "LINE",
+        metricKey=metric,
+        selectedMetricKeys=[metric],
+        scaleType="log",
+        xAxisScaleType="linear",
+        xAxisKey="step",
+        yAxisKey="metric",
+        yAxisExpressions=[],
+        selectedXAxisMetricKey="",
+        lineSmoothness=0,
+        useGlobalXaxisKey=True,
+        useGlobalLineSmoothing=True,
+        ignoreOutliers=False,
+        range={},
+    )
+
+
+def _axis(metric: str) -> dict[str, str]:
+    return {"key": metric, "type": "METRIC"}
+
+
+def _section(identifier: str, name: str, unfolded: bool) -> dict[str, Any]:
+    own = identifier == _OWN_SECTION
+    size = {"columns": 2, "cardHeight": 420} if own else {}
+    return {"uuid": identifier, "name": name, "display": unfolded, "isReordered": own, "isGenerated": not own, **size}
+
+
+def _param(name: str) -> str:
+    return f"params.`{name}`"
+
+
+def _metric(name: str) -> str:
+    return f"metrics.`{name}`"
+
+
+def _key(dataset: str) -> str:
+    """A tag-safe name; names that had to be changed keep apart by a few digits of their checksum."""
+    safe = re.sub(r"[^A-Za-z0-9.-]", "-", dataset)[:60]
+    return safe if safe == dataset else f"{safe}-{hashlib.sha256(dataset.encode()).hexdigest()[:6]}"
