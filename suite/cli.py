@@ -197,7 +197,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--csv", action="store_true", help="print the table as CSV")
 
     one = verb("show", "one record: what was asked, what came out, what it cost, where it ran")
-    one.add_argument("run", metavar="RUN", help="first digits of the run key, record file, or its name")
+    one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
 
     one = verb("import", "add records made on another machine")
     one.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record files, or folders of them")

@@ -15,7 +15,7 @@ def test_a_task_file_in_a_leaderboard_and_a_registry_out(desk: Desk) -> None:
     mlflow = pytest.importorskip("mlflow")
     code, out, err = desk.suite("run", "tiny", "--device", "cpu")
     assert (code, err) == (0, "")
-    assert "MLflow: every run is in the registry\n4 run\n" in out
+    assert "MLflow: every run is in the registry\n4 finished\n" in out
 
     # Records: complete, and no model of this size can know more than the source.
     store = Store(desk.results)

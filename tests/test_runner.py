@@ -81,7 +81,7 @@ def test_a_failed_cell_is_tried_again_and_its_record_replaced(desk: Desk) -> Non
     assert desk.run("tiny", "--only", "head=breaks", "--seed", "1")[0] == 1
     (desk.root / "bad").unlink()
     code, out, _ = desk.run("tiny", "--only", "head=breaks", "--seed", "1")
-    assert (code, "\n1 run\n" in out) == (0, True)
+    assert (code, "\n1 finished\n" in out) == (0, True)
     assert records(desk)["breaks 1"].status == "finished"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,13 +100,14 @@ def _spec(task: Task, cell: Cell, used: dict[tuple[str, ...], dict[str, PluginFi
 def select(specs: Sequence[RunSpec], only: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[RunSpec]:
     """The runs that pass every filter, in order.
 
-    ``only`` holds ``key=value`` with key dataset, encoder or head; value is a label, a component's name or a glob
-    over either. Filters of one key widen each other, filters of different keys narrow. ``seeds`` keeps those seeds.
+    ``only`` holds ``key=value`` with key dataset, encoder or head; value is a label, a component's name or a glob over
+    either, and an exact label means that one alone. Filters of one key widen each other, filters of different keys
+    narrow. ``seeds`` keeps those seeds.
 
     Raises:
         InputError: a filter is malformed or matches nothing, or all of them together do; it lists the labels.
     """
-    filters: dict[str, list[str]] = {}
+    filters: dict[str, list[Callable[[RunSpec], bool]]] = {}
     problems: list[Problem] = []
     for text in only:
         key, equals, value = text.partition("=")
@@ -114,11 +115,11 @@ def select(specs: Sequence[RunSpec], only: Iterable[str] = (), seeds: Iterable[i
             problems.append(Problem(f"--only {text}: expected key=value, for example head=mos"))
         elif key not in AXES:
             problems.append(Problem(f"--only {text}: unknown key {key!r}.{choices(key, AXES)}"))
-        elif not any(_passes(spec, key, value) for spec in specs):
+        elif not any(map(passes := _filter(specs, key, value), specs)):
             known = ", ".join(dict.fromkeys(getattr(spec.labels, key) for spec in specs))
             problems.append(Problem(f"--only {text}: no {key} matches {value!r}. Labels: {known}"))
         else:
-            filters.setdefault(key, []).append(value)
+            filters.setdefault(key, []).append(passes)
     wanted = list(seeds)
     for seed in wanted:
         if all(spec.seed != seed for spec in specs):
@@ -129,7 +130,7 @@ def select(specs: Sequence[RunSpec], only: Iterable[str] = (), seeds: Iterable[i
         spec
         for spec in specs
         if (not wanted or spec.seed in wanted)
-        and all(any(_passes(spec, key, value) for value in values) for key, values in filters.items())
+        and all(any(passes(spec) for passes in alternatives) for alternatives in filters.values())
     ]
     if specs and not kept:
         cells = ", ".join(dict.fromkeys(f"{spec.labels.dataset} {spec.labels.method}" for spec in specs))
@@ -137,8 +138,11 @@ def select(specs: Sequence[RunSpec], only: Iterable[str] = (), seeds: Iterable[i
     return kept
 
 
-def _passes(spec: RunSpec, key: str, value: str) -> bool:
-    return matches(getattr(spec.labels, key), value) or matches(getattr(spec, key).name, value)
+def _filter(specs: Sequence[RunSpec], key: str, value: str) -> Callable[[RunSpec], bool]:
+    """Whether a run is meant by ``value``: its label where some run has exactly that one, else its name or a glob."""
+    if any(getattr(spec.labels, key) == value for spec in specs):
+        return lambda spec: bool(getattr(spec.labels, key) == value)
+    return lambda spec: matches(getattr(spec.labels, key), value) or matches(getattr(spec, key).name, value)
 
 
 def shorten(specs: Iterable[RunSpec], max_epochs: int) -> list[RunSpec]:

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
                 progress.say(_mirror_line(outcome.state, outcome.detail))
     failed = summary.count("failed", "diverged")
     done, skipped, busy = summary.count("finished"), summary.count("skipped"), summary.count("busy")
-    words = [f"{done} run", f"{skipped} done before", f"{failed} failed", f"{busy} running elsewhere"]
+    words = [f"{done} finished", f"{skipped} done before", f"{failed} failed", f"{busy} running elsewhere"]
     print(", ".join(word for word in words if not word.startswith("0 ")) or "nothing to run")
     print()
     if summary.outcomes and summary.count("busy") < len(summary.outcomes):
