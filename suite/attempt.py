@@ -71,6 +71,8 @@ class Attempt:
         self._attempts = int(saved.get("attempts", 0)) + 1
         self._started: str = saved.get("started", _now())
         self._clock = PhaseClock(options.device, saved.get("seconds"))
+        # Now, and not when the run ends: the code that runs is the code that was loaded.
+        self._revision = commit()
         self._meters = Meters(options.device, saved.get("costs"))
         self._model: LanguageModel | None = None
 
@@ -193,7 +195,7 @@ class Attempt:
 
     def _record(self, status: Status, message: str | None) -> Record:
         spec, model = self._spec, self._model
-        revision, dirty = commit()
+        revision, dirty = self._revision
         seconds = {phase: round(value, 3) for phase, value in self._clock.snapshot().items()}
         seconds["total"] = round(sum(seconds.values()), 3)
         return Record(

@@ -42,3 +42,10 @@ class Progress:
         if self._open:
             self._stream.write("\r\x1b[2K")
             self._open = False
+
+
+def duration(seconds: float) -> str:
+    """``45s``, ``3m20s``, ``2h05m``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

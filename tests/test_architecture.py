@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "measurement": {"records.record"},
     "stages": {"spec", "data", "models", "measurement"},
     "evaluation": {"errors", "spec", "data", "models", "stages"},
-    "training": {"errors", "spec", "data", "models", "stages", "evaluation"},
+    "training": {"errors", "spec", "data", "models", "stages", "evaluation", "progress"},
     "runner": {"errors", "spec", "data", "models", "stages", "measurement", "training", "records", "progress"},
     "verbs": {"errors", "spec", "data", "models", "runner", "records", "report", "progress"},
     "cli": {"errors", "verbs"},

@@ -53,7 +53,7 @@ def test_a_cell_that_fails_stays_alone(desk: Desk) -> None:
     code, out, err = desk.run("tiny", "--seed", "1")
     assert (code, err) == (1, "")
     assert "  failed: ValueError: this head\n" in out
-    assert "\n2 run, 1 failed\n" in out
+    assert "\n2 finished, 1 failed\n" in out
     found = records(desk)
     assert {name: record.status for name, record in found.items()} == {
         "breaks 1": "failed",
@@ -192,7 +192,7 @@ def test_a_cell_that_another_process_runs_is_left_to_it(desk: Desk) -> None:
         assert "\n1 running elsewhere\n" in out
         code, out, err = desk.run("tiny", "--seed", "1")
         assert (code, err) == (0, "")
-        assert "\n1 run, 1 running elsewhere\n" in out
+        assert "\n1 finished, 1 running elsewhere\n" in out
         other.communicate("")
     assert records(desk).keys() == {"mos-2 1"}
     assert desk.run("tiny", "--seed", "1")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -70,8 +71,12 @@ def _git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+@functools.cache
 def commit() -> tuple[str | None, bool | None]:
-    """The suite's commit and whether its code differs from it; results written by runs do not count as changes."""
+    """The suite's commit and whether its code differs from it; results written by runs do not count as changes.
+
+    Asked once a process: what is edited later is not what runs.
+    """
     head = _git("rev-parse", "HEAD")
     if head is None:
         # A checkout shipped without its history names its commit in the environment.

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
 from suite.report.compare import Summary, summarize
 from suite.spec.run_spec import canonical_json
 
 # The first of these that a section has is what its rows are compared by.
-PRIMARY_METRICS = ("ppl", "bpc", "kl")
 _SHOWN_DIFFERENCES = 3
 
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]

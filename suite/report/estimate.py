@@ -41,10 +41,3 @@ def _without_budget(identity: dict[str, object]) -> dict[str, object]:
     assert isinstance(recipe, dict)
     trimmed = {key: value for key, value in recipe.items() if key != "budget"}
     return {**{k: v for k, v in identity.items() if k != "scope"}, "recipe": trimmed}
-
-
-def duration(seconds: float) -> str:
-    """``45s``, ``3m20s``, ``2h05m``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

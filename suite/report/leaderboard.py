@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from suite.records.metrics import PRIMARY_METRICS
 from suite.records.published import STAGES, Published, Value
 from suite.records.record import Record
-from suite.report.cells import PRIMARY_METRICS, Cell, CellCosts, SectionKey, costs, group, results, section_keys
+from suite.report.cells import Cell, CellCosts, SectionKey, costs, group, results, section_keys
 from suite.report.compare import HIGHER_IS_BETTER, Summary, Verdict, verdict
 
 FLOOR = "true floor (the source itself)"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from suite.errors import Diverged, Interrupted
+from suite.progress import duration
 from suite.spec.recipe import FromEpoch, NonMonotone
 from suite.stages import RunContext
 from suite.training.checkpoint import random_state, restore_random_state, save_atomically
@@ -224,7 +225,7 @@ class Trainer:
         part = min(1.0, self._epoch_items / self.objective.items_per_epoch)
         self._context.progress.update(
             f"epoch {self._epoch + 1}/{self._recipe.budget.epochs} {part:4.0%}  loss {mean:.3f}  {shown}  "
-            f"{rate:,.0f} {self.objective.unit}/s  {_duration(left)} left"
+            f"{rate:,.0f} {self.objective.unit}/s  {duration(left)} left"
         )
 
     def _report_epoch(self, point: dict[str, float]) -> None:
@@ -292,9 +293,3 @@ class Trainer:
         self._losses = list(state["losses"])
         self._best = float(state["best"])
         restore_random_state(state["random"], self._context.device)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -13,10 +13,11 @@ from pathlib import Path
 from tabulate import tabulate
 
 from suite.errors import InputError
+from suite.progress import duration
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
-from suite.report.estimate import duration, estimate_seconds
+from suite.report.estimate import estimate_seconds
 from suite.report.files import csv_text, update_block, write_csv
 from suite.report.leaderboard import build
 from suite.report.show import render
