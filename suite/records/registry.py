@@ -41,7 +41,11 @@ def unavailable(uri: str, error: Exception) -> str:
         remedy = "records are safe; move the file away and run `suite sync` to rebuild it from them"
     else:
         remedy = "records are safe; run `suite sync` when it is back"
-    return without_password(f"MLflow at {uri} is not available: {first_line(error)}; {remedy}")
+    reason = first_line(error)
+    # requests wraps the cause in a paragraph of its own; the cause stands last.
+    cause = re.search(r"\] (Connection refused|No route to host|Name or service not known)|(timed out)", reason)
+    reason = (cause[1] or cause[2]).lower() if cause else reason
+    return without_password(f"MLflow at {uri} is not available: {reason}; {remedy}")
 
 
 def without_password(text: str) -> str:

@@ -82,7 +82,7 @@ def _own_command() -> str:
 def _mirror_line(state: str, detail: str) -> str:
     if state == "delivered":
         return "MLflow: every run is in the registry"
-    return f"MLflow: {state} ({detail}); nothing is lost, `suite sync` delivers it later"
+    return f"MLflow: {state}, nothing is lost: {detail}"
 
 
 @contextmanager
