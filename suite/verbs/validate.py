@@ -25,8 +25,8 @@ def validate(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     print(
         tabulate(rows, headers=("task", "dataset", "method", "parameters"), colalign=("left", "left", "left", "right"))
     )
-    files, cells = f"{len(tasks)} task file{'s' * (len(tasks) != 1)}", f"{len(specs)} cell{'s' * (len(specs) != 1)}"
-    print(f"\n{files}, {cells}: all valid")
+    files, all_cells = f"{len(tasks)} task file{'s' * (len(tasks) != 1)}", f"{len(specs)} cell{'s' * (len(specs) != 1)}"
+    print(f"\n{files}, {all_cells}: all valid")
     return 0
 
 
