@@ -26,7 +26,8 @@ def metric(value: float, name: str) -> str:
         return f"{value:.1f} %"
     if name == "rank":
         return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
-    return f"{value:.4g}"
+    # A count (tokens) is told whole.
+    return f"{value:,.0f}" if value >= 1000 and value == int(value) else f"{value:.4g}"
 
 
 def signed(value: float, name: str) -> str:

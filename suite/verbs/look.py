@@ -109,7 +109,11 @@ def plan(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     done = sum(row[5] == "done" for row in rows)
     parts = [f"about {duration(left)}"] if left else []
     parts += [f"{unknown} with no earlier run to go by"] if unknown else []
-    print(f"\n{len(rows)} cells, {done} done, {len(rows) - done} to run" + (": " if parts else "") + ", ".join(parts))
+    print(
+        f"\n{len(rows)} cell{'s' * (len(rows) != 1)}, {done} done, {len(rows) - done} to run"
+        + (": " if parts else "")
+        + ", ".join(parts)
+    )
     return 0
 
 
