@@ -42,9 +42,8 @@ class Trainer:
         self._optimizer = build_optimizer(self._model, context.recipe)
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         self._average: RunningAverage | None = None
-        self._steps_per_epoch = steps_per_epoch(self.objective, context.recipe)
         budget = context.recipe.budget
-        by_epochs = budget.epochs * self._steps_per_epoch
+        by_epochs = budget.epochs * steps_per_epoch(self.objective, context.recipe)
         self._total_steps = min(by_epochs, budget.steps) if budget.steps else by_epochs
         self._epoch = 0  # epochs completed
         self._mid_epoch = False
@@ -221,10 +220,10 @@ class Trainer:
         rate = self._epoch_items / max(seconds, 1e-9)
         done = max(1e-9, self._step / self._total_steps)
         left = (self._context.clock.read("train")) * (1.0 - done) / done
-        shown = f"ppl {math.exp(min(mean, 700.0)):.2f}" if self.objective.primary == "ppl" else f"loss {mean:.4f}"
+        perplexity = f"  ppl {math.exp(min(mean, 700.0)):.2f}" if self.objective.primary == "ppl" else ""
         part = min(1.0, self._epoch_items / self.objective.items_per_epoch)
         self._context.progress.update(
-            f"epoch {self._epoch + 1}/{self._recipe.budget.epochs} {part:4.0%}  loss {mean:.3f}  {shown}  "
+            f"epoch {self._epoch + 1}/{self._recipe.budget.epochs} {part:4.0%}  loss {mean:.3f}{perplexity}  "
             f"{rate:,.0f} {self.objective.unit}/s  {duration(left)} left"
         )
 

@@ -42,27 +42,38 @@ def _bin_sums(piece: Tensor, values: Tensor, bins: int, deterministic: bool) -> 
     return totals[edges].diff().to(values.dtype)
 
 
-class _PiecewiseLinear(torch.autograd.Function):
-    """f(z) = start[i] + slope[i] (z - knot[i]) on the piece i that holds z."""
+def _piecewise(z: Tensor, slope: Tensor, start: Tensor, bound: float) -> Tensor:
+    """start[i] + slope[i] (z - knot[i]) on the piece i that holds z."""
+    piece, offset = _pieces(z, bound, slope.numel())
+    return slope[piece].mul_(offset).add_(start[piece])
 
+
+def _piecewise_gradients(
+    z: Tensor, slope: Tensor, grad: Tensor, bound: float, deterministic: bool, learned: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of :func:`_piecewise` by z and, where they are ``learned``, by the slopes and the knots' values."""
+    knots = slope.numel()
+    piece, offset = _pieces(z, bound, knots)
+    of_slope = of_start = None
+    if learned:
+        of_slope = _bin_sums(piece, offset.mul_(grad), knots, deterministic)
+        of_start = _bin_sums(piece, grad, knots, deterministic)
+    return grad * slope[piece], of_slope, of_start
+
+
+class _PiecewiseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, slope: Tensor, start: Tensor, bound: float, deterministic: bool) -> Tensor:
         ctx.save_for_backward(z, slope)
         ctx.bound, ctx.deterministic = bound, deterministic
-        piece, offset = _pieces(z, bound, slope.numel())
-        return start[piece] + slope[piece] * offset
+        return _piecewise(z, slope, start, bound)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         z, slope = ctx.saved_tensors
-        knots = slope.numel()
-        piece, offset = _pieces(z, ctx.bound, knots)
-        of_slope = of_start = None
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            of_slope = _bin_sums(piece, grad * offset, knots, ctx.deterministic)
-            of_start = _bin_sums(piece, grad, knots, ctx.deterministic)
-        return grad * slope[piece], of_slope, of_start, None, None
+        learned = any(ctx.needs_input_grad[1:3])
+        return *_piecewise_gradients(z, slope, grad, ctx.bound, ctx.deterministic, learned), None, None
 
 
 class Plif(Pointwise):
@@ -100,21 +111,14 @@ class Plif(Pointwise):
 
     def pullback(self, z: Tensor, operands: tuple[Tensor, ...]) -> tuple[Tensor, Pullback]:
         """Two look-ups forward; one look-up and two weighted histograms back."""
+        learned = operands[0].requires_grad
         slope, start = (o.to(z.dtype) for o in operands)
-        piece, offset = _pieces(z, self.bound, slope.numel())
-        learned = any(o.requires_grad for o in operands) and self.raw_slopes.requires_grad
 
         def back(grad: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-            sums: tuple[Tensor | None, ...] = (None, None)
-            if learned:
-                bins = slope.numel()
-                sums = (
-                    _bin_sums(piece, offset.mul_(grad), bins, self.deterministic),
-                    _bin_sums(piece, grad, bins, self.deterministic),
-                )
-            return grad.mul_(slope[piece]), sums
+            of_z, *of_operands = _piecewise_gradients(z, slope, grad, self.bound, self.deterministic, learned)
+            return of_z, tuple(of_operands)
 
-        return slope[piece].mul_(offset).add_(start[piece]), back
+        return _piecewise(z, slope, start, self.bound), back
 
     def forward(self, z: Tensor) -> Tensor:
         """Elementwise f."""
