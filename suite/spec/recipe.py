@@ -79,11 +79,24 @@ class Schedule(Strict):
     final_fraction: Probability = 0.0
 
 
-class Precision(Strict):
-    """Arithmetic of the two halves of a step; recorded with every number."""
+Arithmetic = Literal["float32", "tf32", "float16", "bfloat16"]
 
-    recurrence: Literal["float32", "tf32"] = "float32"
-    head: Literal["float32", "tf32"] = "float32"
+
+class Precision(Strict):
+    """Arithmetic of the two halves of a step; recorded with every number.
+
+    ``float16`` and ``bfloat16`` round the operands of the products; master weights, gradients of the weights, softmax
+    statistics and the loss stay float32. float16 keeps as many bits as TF32 and less range, hence ``loss_scale``.
+    """
+
+    recurrence: Arithmetic = "float32"
+    head: Arithmetic = "float32"
+    evaluation: Literal["float32", "tf32"] | None = Field(
+        None, description="arithmetic of every evaluation; when absent, TF32 if a half trains in TF32, else float32"
+    )
+    loss_scale: PositiveFloat = Field(
+        1024.0, description="factor on the loss before a float16 backward pass, divided out of the gradients"
+    )
 
 
 class Budget(Strict):
@@ -117,6 +130,11 @@ class Recipe(Strict):
     optimizer: Annotated[Sgd | AdamW, Field(discriminator="name")] = Sgd()
     pointwise_lr: PositiveFloat | None = Field(None, description="learning rate of a pointwise function's parameters")
     averaging: Annotated[NonMonotone | FromEpoch, Field(discriminator="trigger")] | None = None
+    track_averages: list[PositiveInt | Literal["non-monotone"]] = Field(
+        [],
+        description="further running averages kept beside, from these epochs on or from the non-monotone trigger; "
+        "each is scored and recorded, none changes the run",
+    )
     schedule: Schedule = Schedule()
     clip: PositiveFloat | None = Field(None, description="global gradient-norm bound")
     activation_regularization: NonNegativeFloat = 0.0
@@ -138,5 +156,20 @@ class Recipe(Strict):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Plain JSON with every default written in."""
-        return self.model_dump(mode="json")
+        """Plain JSON with every default written in, save those of options added later.
+
+        An option that did not exist yet leaves a recipe that does not use it as it was, and so its run key.
+        """
+        resolved = self.model_dump(mode="json")
+        for part, model, name in _ADDED_LATER:
+            holder = resolved[part] if part else resolved
+            if holder[name] == model.model_fields[name].default:
+                del holder[name]
+        return resolved
+
+
+_ADDED_LATER: tuple[tuple[str | None, type[Strict], str], ...] = (
+    ("precision", Precision, "evaluation"),
+    ("precision", Precision, "loss_scale"),
+    (None, Recipe, "track_averages"),
+)
