@@ -1,10 +1,38 @@
-"""The dropouts of AWD-LSTM (Merity et al. 2018, section 4)."""
+"""The dropouts of AWD-LSTM (Merity et al. 2018, section 4). Every mask of a training step is drawn here."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+# A run's own stream on a GPU, where several runs may share torch's; None draws from torch's.
+_generator: ContextVar[torch.Generator | None] = ContextVar("mask_generator", default=None)
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Draw the masks of the block from ``generator``, on the device it belongs to."""
+    token = _generator.set(generator)
+    try:
+        yield
+    finally:
+        _generator.reset(token)
+
+
+def draw_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
+    """0/1 mask of ``shape``, each element 0 with probability ``p``, in the dtype and on the device of ``like``.
+
+    The factor 1 / (1 - p) belongs to whoever applies the mask, as a Python number: stored in a low-precision mask it
+    would be off.
+    """
+    mask = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+    return mask.bernoulli_(1.0 - p, generator=_generator.get())
 
 
 def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -18,9 +46,7 @@ def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     if not training or p == 0.0:
         return x
     shape = (1, *x.shape[1:]) if x.dim() == 3 else x.shape
-    # A 0/1 mask scaled by a Python number: 1 / (1 - p) stored in a low-precision mask would be off.
-    mask = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1.0 - p)
-    return x * mask * (1.0 / (1.0 - p))
+    return x * draw_mask(shape, p, x) * (1.0 / (1.0 - p))
 
 
 def word_dropout_embedding(tokens: Tensor, weight: Tensor, p: float, training: bool) -> Tensor:
@@ -36,6 +62,5 @@ def word_dropout_embedding(tokens: Tensor, weight: Tensor, p: float, training: b
         [T, B, E].
     """
     if training and p > 0.0:
-        mask = torch.empty((weight.shape[0], 1), dtype=weight.dtype, device=weight.device).bernoulli_(1.0 - p)
-        weight = weight * mask * (1.0 / (1.0 - p))
+        weight = weight * draw_mask((weight.shape[0], 1), p, weight) * (1.0 / (1.0 - p))
     return functional.embedding(tokens, weight)

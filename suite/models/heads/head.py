@@ -21,6 +21,7 @@ from suite.kernels.choice import Kernel, choose
 from suite.models.dropout import locked_dropout
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.components import create
+from suite.spec.recipe import Arithmetic
 from suite.spec.types import NonNegativeFloat, PointwiseOption, PositiveInt, Probability
 
 INIT_RANGE = 0.1  # output embeddings start uniform in [-0.1, 0.1], as in the AWD-LSTM and MoS code
@@ -63,6 +64,7 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel: Kernel | Literal["auto"] = "auto"
+        self.arithmetic: Arithmetic = "float32"
         self.kernel_used: Kernel | None = None
         self.experts = experts or 1
         self.latent_dropout = latent_dropout
