@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from suite.errors import Diverged, InputError, Interrupted
 from suite.measurement.clock import PhaseClock
 from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
+from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
 from suite.progress import Progress
 from suite.records.record import Costs, LabelRef, Model, Provenance, Record, Status, TaskRef
@@ -32,10 +35,16 @@ from suite.stages import Measurements, RunContext, Stage
 from suite.training.checkpoint import CheckpointFile, load_tensors
 from suite.training.seeds import derive_seed
 
+# Initial weights come from torch's global generator, which packed runs share.
+_BUILDING = threading.Lock()
+
 
 @dataclass
 class RunOptions:
-    """How a command runs its cells; nothing here changes what a cell computes."""
+    """How a command runs its cells; nothing here changes what a cell computes.
+
+    ``graphs`` off launches every kernel from Python; ``packed`` says that other runs share the device.
+    """
 
     store: Store
     device: torch.device
@@ -45,6 +54,8 @@ class RunOptions:
     rerun: bool = False
     checkpoint_seconds: float = 30.0
     stop: Callable[[], str | None] = lambda: None
+    graphs: bool = True
+    packed: bool = False
 
 
 class Attempt:
@@ -80,7 +91,7 @@ class Attempt:
         """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
         self._meters.start()
         try:
-            with warnings.catch_warnings():
+            with self._own_stream(), warnings.catch_warnings():
                 # Weight drop gives cuDNN a fresh recurrent matrix every step; its advice to flatten cannot be followed.
                 warnings.filterwarnings(
                     "ignore", "RNN module weights are not part of single contiguous chunk of memory"
@@ -101,6 +112,18 @@ class Attempt:
             self._meters.stop()
         return self._record("finished", None)
 
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """On a GPU, a stream of the run's own: the default one cannot be captured, and packed runs overlap."""
+        if self._options.device.type != "cuda":
+            yield
+            return
+        stream = torch.cuda.Stream(self._options.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.default_stream(self._options.device))
+        with torch.cuda.stream(stream):
+            yield
+            stream.synchronize()
+
     def close(self, status: Status) -> None:
         """After the record is safe: note the end, and drop the checkpoints of a run that will not go on."""
         self._events.append("end", status=status)
@@ -116,8 +139,9 @@ class Attempt:
         recipe = Recipe.model_validate(dict(spec.recipe))
         with self._clock("setup"):
             set_precision(recipe, options.device)
-            torch.manual_seed(derive_seed(spec.seed, "initialisation"))
-            self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
+            with _BUILDING:
+                torch.manual_seed(derive_seed(spec.seed, "initialisation"))
+                self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
             self._model.to(options.device)
             context = self._context(recipe, self._model)
             if self._stage_index > 0 and context.weights_path.exists():
@@ -126,10 +150,17 @@ class Attempt:
         for index in range(self._stage_index, len(spec.stages)):
             stage: Stage = components.create("stage", spec.stages[index])
             state, self._stage_state = self._stage_state, None
-            self._metrics[stage.name] = stage.run(context, state)
+            self._metrics[stage.name] = self._measured(stage, context, state)
             self._stage_index = index + 1
             with self._clock("log"):
                 context.save(None)
+
+    def _measured(self, stage: Stage, context: RunContext, state: dict[str, Any] | None) -> Measurements:
+        if getattr(stage, "trains", False):
+            return stage.run(context, state)
+        kind = of_evaluation(context.recipe.precision)
+        with arithmetic(kind, kind):
+            return stage.run(context, state)
 
     def _context(self, recipe: Recipe, model: LanguageModel) -> RunContext:
         options = self._options
@@ -146,6 +177,7 @@ class Attempt:
             stop=options.stop,
             save=self._save,
             checkpoint_seconds=options.checkpoint_seconds,
+            graphs=options.graphs,
             curves=self._curves,
             extras=self._extras,
         )
@@ -185,6 +217,12 @@ class Attempt:
         resumed = f", resumed (attempt {self._attempts})" if self._attempts > 1 else ""
         self._options.progress.say(f"  {model.parameter_count():,} parameters{resumed}")
 
+    def _costs(self, seconds: dict[str, float]) -> Costs:
+        if self._options.packed:
+            # Beside other runs, time and memory say nothing of this one.
+            return Costs(seconds=seconds, packed=True, replayed=self._extras.get("replayed"))
+        return Costs(seconds=seconds, **{**self._meters.read(), **self._extras})
+
     def _task(self) -> TaskRef:
         spec = self._spec
         return TaskRef(name=spec.task, version=spec.version, title=spec.title, paper=spec.paper, protocol=spec.protocol)
@@ -210,7 +248,7 @@ class Attempt:
             metrics=self._metrics,
             facts=data_facts(self._data),
             curves=self._curves,
-            costs=Costs(seconds=seconds, **{**self._meters.read(), **self._extras}),
+            costs=self._costs(seconds),
             environment=environment(self._options.device, self._meters.nvml),
             provenance=Provenance(
                 commit=revision,
@@ -236,8 +274,8 @@ def _model(model: LanguageModel) -> Model:
 
 def set_precision(recipe: Recipe, device: torch.device) -> None:
     """Set torch's arithmetic flags as the recipe asks; they are process-wide, so every run sets them all."""
-    torch.backends.cudnn.allow_tf32 = recipe.precision.recurrence == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = recipe.precision.head == "tf32"
+    torch.backends.cudnn.allow_tf32 = recipe.precision.recurrence != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = recipe.precision.head != "float32"
     if recipe.deterministic and device.type == "cuda":
         # cuBLAS repeats bit for bit only with a workspace of its own; read at its first use in the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -166,6 +166,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
     one.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's own choice)")
+    one.add_argument(
+        "--pack", type=_positive, default=1, metavar="S", help="S runs at once on one GPU; their costs do not count"
+    )
+    one.add_argument("--eager", action="store_true", help="launch every kernel from Python, replay no CUDA graph")
     one.add_argument("--rerun", action="store_true", help="run finished cells again and replace their records")
     one.add_argument("--no-mlflow", action="store_true", help="write records only; `suite sync` can mirror them later")
     one.add_argument(

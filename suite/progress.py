@@ -19,6 +19,10 @@ class Progress:
         self._open = False
         self._shown = time.monotonic()
 
+    def named(self, name: str) -> Progress:
+        """The same stream for one of several runs at once: plain lines, each with ``name`` before it."""
+        return _Named(self, name)
+
     def say(self, line: str) -> None:
         """A line that stays."""
         self._clear()
@@ -42,6 +46,16 @@ class Progress:
         if self._open:
             self._stream.write("\r\x1b[2K")
             self._open = False
+
+
+class _Named(Progress):
+    def __init__(self, whole: Progress, name: str) -> None:
+        super().__init__(whole._stream)
+        self._live = False
+        self._name = name
+
+    def say(self, line: str) -> None:
+        super().say(f"{self._name}  {line.strip()}")
 
 
 def duration(seconds: float) -> str:

@@ -48,6 +48,7 @@ class RunContext:
         stop: reason to stop at the next step, or None.
         save: writes a checkpoint with the stage's own state.
         checkpoint_seconds: how often a long stage should save.
+        graphs: whether steps may be replayed from CUDA graphs; off, every kernel is launched from Python.
         curves: one entry an evaluation, in order.
         extras: cost figures only a stage can know (seconds_per_epoch, tokens_per_second ...).
     """
@@ -64,6 +65,7 @@ class RunContext:
     stop: Callable[[], str | None]
     save: Callable[[dict[str, Any] | None], None]
     checkpoint_seconds: float = 30.0
+    graphs: bool = True
     curves: list[dict[str, float]] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
 
@@ -74,7 +76,10 @@ class RunContext:
 
 
 class Stage(Protocol):
-    """A step of a run. Constructed with its options, then run once (or resumed with the state it last saved)."""
+    """A step of a run. Constructed with its options, then run once (or resumed with the state it last saved).
+
+    It runs in the recipe's evaluation arithmetic, unless an attribute ``trains`` says that it chooses its own.
+    """
 
     name: str
 

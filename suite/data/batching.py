@@ -15,18 +15,27 @@ Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 
-def batchify(stream: Ids, batch_size: int) -> Ids:
-    """Cut a stream into ``batch_size`` contiguous columns of equal length and drop the tail, as the official code does.
+def cut(stream: Ids, batch_size: int) -> Ids:
+    """The official cut: ``batch_size`` contiguous pieces of equal length, the tail dropped.
 
-    Returns int32 [rows, batch_size], rows = tokens // batch_size; a fresh, writable, C-contiguous array.
+    Returns int32 [batch_size, rows], rows = tokens // batch_size; a view of the stream.
 
     Raises:
-        DataError: fewer tokens than columns.
+        DataError: fewer tokens than pieces.
     """
     rows = len(stream) // batch_size
     if rows == 0:
         raise DataError(f"{len(stream)} tokens cannot fill a batch of {batch_size}; lower batch_size")
-    return np.array(stream[: rows * batch_size].reshape(batch_size, rows).T, dtype=np.int32, order="C")
+    return stream[: rows * batch_size].reshape(batch_size, rows)
+
+
+def batchify(stream: Ids, batch_size: int) -> Ids:
+    """:func:`cut` as the official code lays it out: a fresh, writable int32 [rows, batch_size], C-contiguous.
+
+    Raises:
+        DataError: fewer tokens than columns.
+    """
+    return np.array(cut(stream, batch_size).T, dtype=np.int32, order="C")
 
 
 def complete_columns(stream: Ids, batch_size: int) -> tuple[Ids, Ids, Mask]:

@@ -13,9 +13,9 @@ Phase = Literal["setup", "train", "evaluate", "log"]
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """What waits for the device's queued work: nothing to wait for on a CPU."""
+    """What waits for the queued work of the current stream, which is the run's own: nothing on a CPU."""
     if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
+        return lambda: torch.cuda.current_stream(device).synchronize()
     return lambda: None
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 # A run's own stream on a GPU, where several runs may share torch's; None draws from torch's.
 _generator: ContextVar[torch.Generator | None] = ContextVar("mask_generator", default=None)
 
@@ -25,14 +24,19 @@ def drawing_from(generator: torch.Generator | None) -> Iterator[None]:
         _generator.reset(token)
 
 
-def draw_mask(shape: Sequence[int], p: float, like: Tensor) -> Tensor:
-    """0/1 mask of ``shape``, each element 0 with probability ``p``, in the dtype and on the device of ``like``.
+def draw_mask(shape: Sequence[int], p: float, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """0/1 mask of ``shape``, each element 0 with probability ``p``, on the device and (or) in the dtype of ``like``.
 
     The factor 1 / (1 - p) belongs to whoever applies the mask, as a Python number: stored in a low-precision mask it
     would be off.
     """
-    mask = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+    mask = torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device)
     return mask.bernoulli_(1.0 - p, generator=_generator.get())
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Ordinary dropout: a mask an element."""
+    return x * draw_mask(x.shape, p, x) * (1.0 / (1.0 - p)) if training and p > 0.0 else x
 
 
 def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:

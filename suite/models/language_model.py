@@ -65,6 +65,7 @@ def build_model(spec: RunSpec, vocabulary: int, contexts: int | None) -> Languag
     """
     encoder: Encoder = create("encoder", spec.encoder, vocabulary, contexts)
     head: Head = create("head", spec.head, encoder.context_size, vocabulary, encoder.output_weight)
+    encoder.arithmetic = spec.recipe["precision"]["recurrence"]
     head.kernel = spec.recipe["kernel"]
     head.arithmetic = spec.recipe["precision"]["head"]
     return LanguageModel(encoder, head)

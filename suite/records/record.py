@@ -69,7 +69,10 @@ class Costs(_Part):
     energy_joules: float | None = None
     energy_seconds: float | None = None
     exclusive: bool | None = Field(None, description="no other process was seen on the GPU; None when unknown")
-    packed: bool = False
+    packed: bool = Field(False, description="shared the GPU with other runs of one command: no cost figure counts")
+    replayed: bool | None = Field(
+        None, description="steps replayed from CUDA graphs, not launched one kernel at a time"
+    )
 
 
 class Environment(_Part):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_atomically(payload: Any, path: Path) -> None:
@@ -70,16 +70,14 @@ class CheckpointFile:
             path.unlink(missing_ok=True)
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """State of torch's generators, for a checkpoint."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
+def random_state(generator: torch.Generator | None) -> dict[str, torch.Tensor]:
+    """State of a run's own generator, or of torch's where it has none, for a checkpoint."""
+    return {"state": torch.get_rng_state() if generator is None else generator.get_state()}
 
 
-def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put torch's generators back as :func:`random_state` found them."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+def restore_random_state(state: dict[str, torch.Tensor], generator: torch.Generator | None) -> None:
+    """Put the generator back as :func:`random_state` found it."""
+    if generator is None:
+        torch.set_rng_state(state["state"])
+    else:
+        generator.set_state(state["state"])

@@ -1,64 +1,91 @@
-"""The training loop: eager, the oracle every faster form is compared with."""
+"""The training loop: epochs of steps, evaluation in between, and a state that can be saved between any two steps."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from suite.errors import Diverged, Interrupted
 from suite.progress import duration
-from suite.spec.recipe import FromEpoch, NonMonotone
+from suite.spec.recipe import Recipe
 from suite.stages import RunContext
-from suite.training.checkpoint import random_state, restore_random_state, save_atomically
+from suite.training.averages import Averages
+from suite.training.checkpoint import random_state, restore_random_state
 from suite.training.objectives import build_objective, steps_per_epoch
-from suite.training.optimizers import (
-    RunningAverage,
-    build_optimizer,
-    non_monotone_trigger,
-    schedule_factor,
-    set_learning_rate,
-)
+from suite.training.optimizers import schedule_factor
+from suite.training.probe import LossProbe
 from suite.training.seeds import derive_seed
+from suite.training.step import EagerStep
+from suite.training.validation import Validation
 
-# How often the running loss is read back from a GPU; each read waits for the device.
-_CUDA_READ_STEPS = 50
 _PROGRESS_SECONDS = 1.0
 
 
 class Trainer:
-    """Fits a model by the recipe; every part of its state can be checkpointed between any two steps."""
+    """Fits a model by a recipe; every part of its state can be checkpointed between any two steps.
 
-    def __init__(self, context: RunContext) -> None:
+    Args:
+        context: the run.
+        recipe: the stage's own recipe; the run's when absent.
+        stage: the stage's name: it names events, curve points and the stage's stream of random numbers.
+        stop_after: given the validation losses so far, whether to end before the budget does.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        recipe: Recipe | None = None,
+        stage: str = "train",
+        stop_after: Callable[[list[float]], bool] = lambda _losses: False,
+    ) -> None:
         self._context = context
         self._model = context.model
-        self._recipe = context.recipe
+        self._recipe = recipe = recipe or context.recipe
+        self._stage = stage
+        self._stop_after = stop_after
+        device = context.device
+        axes = () if stage == "train" else (stage,)
         seed = context.spec.seed
-        self.objective = build_objective(context.data, context.recipe, seed, context.device)
-        self._optimizer = build_optimizer(self._model, context.recipe)
-        self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        self._average: RunningAverage | None = None
-        budget = context.recipe.budget
-        by_epochs = budget.epochs * steps_per_epoch(self.objective, context.recipe)
+        self.objective = build_objective(context.data, recipe, derive_seed(seed, *axes) if axes else seed, device)
+        self._epoch_nats = torch.zeros((), dtype=torch.float64, device=device)
+        # Training's own stream: what initialisation, capture or an evaluation draws must not reach it.
+        self._generator: torch.Generator | None = None
+        if device.type == "cuda":
+            self._generator = torch.Generator(device).manual_seed(derive_seed(seed, "training", *axes))
+        else:
+            torch.manual_seed(derive_seed(seed, "training", *axes))
+        parameters = [p for p in self._model.parameters() if p.requires_grad]
+        self._averages = Averages(parameters, recipe)
+        self.validation = Validation(context, recipe, self.objective, self._averages)
+        self._step_once = self._build_step()
+        self._probe = LossProbe(self._epoch_nats)
+        budget = recipe.budget
+        by_epochs = budget.epochs * steps_per_epoch(self.objective, recipe)
         self._total_steps = min(by_epochs, budget.steps) if budget.steps else by_epochs
         self._epoch = 0  # epochs completed
         self._mid_epoch = False
         self._step = 0
         self._late_scale = 1.0
-        self._epoch_nats = torch.zeros((), dtype=torch.float64, device=context.device)
         self._epoch_items = 0
         self._epoch_seconds: list[float] = []
         self._items_timed: list[int] = []
         self._this_epoch_seconds = 0.0
-        self._losses: list[float] = []  # validation history that the non-monotone rule looks at
-        self._best = math.inf
         self._last_save = time.perf_counter()
-        # Training's own stream: what initialisation or a smoke evaluation drew before must not reach it.
-        torch.manual_seed(derive_seed(seed, "training"))
+
+    def _build_step(self) -> EagerStep:
+        model, recipe = self._model, self._recipe
+        if self._context.device.type == "cuda" and self._context.graphs and importlib.util.find_spec("triton"):
+            # Imported where it is used: Triton is there only with a GPU build of torch.
+            from suite.training.graphs import GraphStep
+
+            return GraphStep(model, self.objective, recipe, self._averages, self._epoch_nats, self._generator)
+        return EagerStep(model, self.objective, recipe, self._averages, self._epoch_nats, self._generator)
 
     def fit(self) -> None:
         """Train until the budget is spent.
@@ -67,12 +94,13 @@ class Trainer:
             Diverged: the loss is no longer finite.
             Interrupted: the context asked to stop; a checkpoint has been written.
         """
-        while self._epoch < self._recipe.budget.epochs and not self._spent():
+        while not (self._ended() or self._stop_after(self.validation.losses)):
             self._train_epoch()
             self._epoch += 1
             self._mid_epoch = False
             self._close_epoch()
             self._save_if_due()
+        self.validation.write_best()
 
     def cost_figures(self) -> dict[str, Any]:
         """Steady-state speed: medians over epochs, the first left out because it warms up."""
@@ -82,10 +110,14 @@ class Trainer:
         if not seconds or min(seconds) <= 0:
             return {}
         return {
+            "replayed": self._step_once.replayed,
             "seconds_per_epoch": statistics.median(seconds) if not self._spent_early() else None,
             "epochs_timed": len(seconds),
             "tokens_per_second": statistics.median(i / s for i, s in zip(items, seconds, strict=True)),
         }
+
+    def _ended(self) -> bool:
+        return self._epoch >= self._recipe.budget.epochs or self._spent()
 
     def _spent(self) -> bool:
         limit = self._recipe.budget.steps
@@ -102,7 +134,7 @@ class Trainer:
             self._epoch_nats.zero_()
             self._epoch_items = 0
             self._this_epoch_seconds = 0.0
-            self._start_average_if_due()
+            self._started(self._averages.begin_epoch(self._epoch + 1))
         clock = self._context.clock
         ended = False
         while not ended:
@@ -119,20 +151,16 @@ class Trainer:
     def _run_steps(self) -> bool:
         """Take steps until the epoch ends (True) or a checkpoint or stop is due (False)."""
         self._model.train()
+        self.objective.prepare(self._model)
         began = shown = time.perf_counter()
         while not self._spent():
             work = self.objective.next()
             if work is None:
                 return True
-            self._optimizer.zero_grad(set_to_none=True)
-            for loss, nats in self.objective.losses(self._model, work):
-                torch.autograd.backward(loss)
-                self._epoch_nats += nats
-            self._update(work.lr_scale)
+            self._step_once(work, self._factor(work.lr_scale))
             self._step += 1
             self._epoch_items += work.items
-            if self._context.device.type == "cpu" or self._step % _CUDA_READ_STEPS == 0:
-                self._mean_nats()
+            self._check(self._probe.read(self._epoch_items))
             now = time.perf_counter()
             if now - shown > _PROGRESS_SECONDS:
                 shown = now
@@ -141,82 +169,57 @@ class Trainer:
                 return False
         return True
 
-    def _update(self, lr_scale: float) -> None:
-        recipe = self._recipe
-        if recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, recipe.clip)
-        late = self._average is not None and recipe.averaging is not None and recipe.averaging.late_learning_rate
-        factor = schedule_factor(recipe.schedule, self._step, self._total_steps)
-        set_learning_rate(self._optimizer, factor * (self._late_scale if late else lr_scale))
+    def _factor(self, lr_scale: float) -> float:
+        """Multiplier of every learning rate in the next step."""
+        rule = self._recipe.averaging
+        late = rule is not None and rule.late_learning_rate and self._averages.judged is not None
+        used = self._late_scale if late else lr_scale
         self._late_scale = lr_scale
-        self._optimizer.step()
-        if self._average is not None:
-            self._average.update()
+        return schedule_factor(self._recipe.schedule, self._step, self._total_steps) * used
 
-    def _mean_nats(self) -> float:
-        """Mean training loss of the epoch so far, nats an item; waits for the device."""
-        mean = self._epoch_nats.item() / max(1, self._epoch_items)
+    def _check(self, mean: float) -> float:
         if not math.isfinite(mean):
             raise Diverged(f"the training loss is not finite at step {self._step} (epoch {self._epoch + 1})")
         return mean
 
-    def _start_average_if_due(self) -> None:
-        rule = self._recipe.averaging
-        if isinstance(rule, FromEpoch) and self._average is None and self._epoch + 1 >= rule.epoch:
-            self._begin_average()
-
-    def _begin_average(self) -> None:
-        self._average = RunningAverage(self._parameters)
-        # torch.optim.ASGD starts from the undisturbed rate, then lags one step.
-        self._late_scale = 1.0
+    def _started(self, names: list[str]) -> None:
+        if not names:
+            return
+        if self._averages.main in names:
+            # torch.optim.ASGD starts from the undisturbed rate, then lags one step.
+            self._late_scale = 1.0
+        self._step_once.averages_changed()
 
     def _close_epoch(self) -> None:
         """Evaluate, keep the best weights, log the curve point, decide about averaging."""
-        final = self._epoch >= self._recipe.budget.epochs or self._spent()
-        if self._epoch % self._recipe.evaluation.every_epochs and not final:
+        if self._epoch % self._recipe.evaluation.every_epochs and not self._ended():
             return
         point = self._training_point()
         with self._context.clock("evaluate"):
-            if self._average is not None:
-                with self._average.swapped_in():
-                    valid = self._evaluate_and_keep(point)
-            else:
-                valid = self._evaluate_and_keep(point)
-        rule = self._recipe.averaging
-        if isinstance(rule, NonMonotone) and self._average is None:
-            if non_monotone_trigger(rule, self._losses, valid):
-                self._begin_average()
-            self._losses.append(valid)
+            self._started(self.validation.score(point))
         with self._context.clock("log"):
             self._context.curves.append(point)
-            self._context.emit("epoch", stage="train", **point)
+            self._context.emit("epoch", stage=self._stage, **point)
         self._report_epoch(point)
 
     def _training_point(self) -> dict[str, float]:
-        nats = self._mean_nats()
+        nats = self._check(self._epoch_nats.item() / max(1, self._epoch_items))
         point: dict[str, float] = {
             "epoch": self._epoch,
             "step": self._step,
             "train_nll": nats,
-            "averaged": int(self._average is not None),
-            "lr": self._optimizer.param_groups[0]["base_lr"],
+            "averaged": int(self._averages.judged is not None),
+            "lr": self._step_once.optimizer.param_groups[0]["base_lr"],
             "seconds": round(self._epoch_seconds[-1], 4),
         }
+        if skipped := self._step_once.skipped:
+            point["skipped_steps"] = skipped
         if self.objective.primary == "ppl":
             point["train_ppl"] = math.exp(min(nats, 700.0))
         return point
 
-    def _evaluate_and_keep(self, point: dict[str, float]) -> float:
-        scores = self.objective.evaluate(self._model, "valid")
-        point |= {f"valid_{name}": value for name, value in scores.items() if name != "tokens"}
-        loss = scores.get("nll", scores.get("kl", math.inf))
-        if loss < self._best:
-            self._best = loss
-            save_atomically(self._model.state_dict(), self._context.weights_path)
-        return loss
-
     def _report_progress(self, seconds: float) -> None:
-        mean = self._mean_nats()
+        mean = self._probe.latest
         rate = self._epoch_items / max(seconds, 1e-9)
         done = max(1e-9, self._step / self._total_steps)
         left = (self._context.clock.read("train")) * (1.0 - done) / done
@@ -246,6 +249,7 @@ class Trainer:
         reason = self._context.stop()
         if reason is not None or self._save_due():
             with self._context.clock("log"):
+                self.validation.write_best()
                 self._context.save(self.state_dict())
             self._last_save = time.perf_counter()
         if reason is not None:
@@ -255,10 +259,10 @@ class Trainer:
         """Everything the next step depends on, as tensors and plain values."""
         return {
             "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "average": self._average.state_dict() if self._average is not None else None,
+            "optimizer": self._step_once.optimizer.state_dict(),
+            "averages": self._averages.state_dict(),
             "objective": self.objective.state_dict(),
-            "random": random_state(self._context.device),
+            "random": random_state(self._generator),
             "epoch": self._epoch,
             "mid_epoch": self._mid_epoch,
             "step": self._step,
@@ -268,17 +272,14 @@ class Trainer:
             "epoch_seconds": list(self._epoch_seconds),
             "items_timed": list(self._items_timed),
             "this_epoch_seconds": self._this_epoch_seconds,
-            "losses": list(self._losses),
-            "best": self._best,
+            "validation": self.validation.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
         self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        if state["average"] is not None:
-            self._average = RunningAverage(self._parameters)
-            self._average.load_state_dict(state["average"])
+        self._step_once.optimizer.load_state_dict(state["optimizer"])
+        self._averages.load_state_dict(state["averages"])
         self.objective.load_state_dict(state["objective"])
         self._epoch = int(state["epoch"])
         self._mid_epoch = bool(state["mid_epoch"])
@@ -289,6 +290,6 @@ class Trainer:
         self._epoch_seconds = list(state["epoch_seconds"])
         self._items_timed = list(state["items_timed"])
         self._this_epoch_seconds = float(state["this_epoch_seconds"])
-        self._losses = list(state["losses"])
-        self._best = float(state["best"])
-        restore_random_state(state["random"], self._context.device)
+        self.validation.load_state_dict(state["validation"])
+        restore_random_state(state["random"], self._generator)
+        self._step_once.averages_changed()

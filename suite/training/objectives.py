@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from suite.data.base import DistributionData, Split, TextData
-from suite.data.batching import LengthSampler, Segment, batchify, segments
+from suite.data.batching import LengthSampler, Segment, cut, segments
 from suite.evaluation.modes import distribution_scores
 from suite.evaluation.perplexity import official_perplexity, perplexity
 from suite.models.encoders.base import State
@@ -48,12 +51,24 @@ class Objective(ABC):
     def next(self) -> Work | None:
         """The next step, or None at the end of the epoch."""
 
-    @abstractmethod
-    def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
-        """Micro-batches of a step, each (loss to differentiate, sum of nats for the report).
+    def prepare(self, model: LanguageModel) -> None:  # noqa: B027 - nothing, unless an objective carries a state
+        """Make what steps need in the shapes of ``model``, which is in training mode; harmless when repeated."""
 
-        The losses of a step add up to the loss of the whole batch.
+    @abstractmethod
+    def stage(self, work: Work) -> None:
+        """Tell the device which part of the data the next :meth:`losses` is about; waits for nothing."""
+
+    @abstractmethod
+    def losses(self, model: LanguageModel, length: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Micro-batches of the staged step, each (loss to differentiate, sum of nats for the report).
+
+        The losses of a step add up to the loss of the whole batch. Whatever differs between steps of one ``length`` is
+        read from the device and left there, so that a step captured in a CUDA graph can be replayed.
         """
+
+    @abstractmethod
+    def carried(self) -> list[Tensor]:
+        """What :meth:`losses` changes beside the gradients: the state carried from segment to segment."""
 
     @abstractmethod
     def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
@@ -81,21 +96,26 @@ class NextWord(Objective):
         self._data = data
         self._recipe = recipe
         self._device = device
-        self._tokens = torch.from_numpy(batchify(data.streams["train"], recipe.batch_size)).to(device)
-        self.items_per_epoch = (self._tokens.shape[0] - 1) * recipe.batch_size
+        self._columns = _columns(data.streams["train"], recipe.batch_size, device)
+        self.items_per_epoch = (self._columns.shape[1] - 1) * recipe.batch_size
         self._lengths = LengthSampler(recipe.bptt, recipe.random_length, seed=derive_seed(seed, "lengths"))
         self._row = 0
         self._segments: Iterator[Segment] | None = None
-        self._state: State | None = None
+        self._start = torch.zeros((), dtype=torch.int64, device=device)
+        self._states: list[State] = []  # one a micro-batch, always the same tensors
+        self._restored: list[list[Tensor]] | None = None
 
     @override
     def begin_epoch(self) -> None:
-        self._row, self._segments, self._state = 0, None, None
+        self._row, self._segments = 0, None
+        for state in self._states:
+            for part in state:
+                part.zero_()
 
     @override
     def next(self) -> Work | None:
         if self._segments is None:
-            self._segments = segments(self._tokens.shape[0], self._lengths, self._row)
+            self._segments = segments(self._columns.shape[1], self._lengths, self._row)
         segment = next(self._segments, None)
         if segment is None:
             return None
@@ -103,27 +123,41 @@ class NextWord(Objective):
         return Work(*segment, segment.length * self._recipe.batch_size)
 
     @override
-    def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
+    def stage(self, work: Work) -> None:
+        self._start.fill_(work.start)
+
+    @override
+    def losses(self, model: LanguageModel, length: int) -> Iterator[tuple[Tensor, Tensor]]:
         batch = self._recipe.batch_size
-        if self._state is None:
-            self._state = model.encoder.initial_state(batch, self._device)
         step = self._recipe.micro_batch or batch
-        rows = slice(work.start, work.start + work.length)
-        after = slice(work.start + 1, work.start + 1 + work.length)
-        carried: list[State] = []
-        for first in range(0, batch, step):
-            columns = slice(first, first + step)
-            state = tuple(s[:, columns].contiguous() for s in self._state)
-            targets = self._tokens[after, columns].long()
-            loss, nll, encoded = model(self._tokens[rows, columns].long(), targets, state)
-            carried.append(tuple(s.detach() for s in encoded.state))
+        rows = self._start + torch.arange(length + 1, device=self._device)
+        window = self._columns.index_select(1, rows).t().long()
+        for state, first in zip(self._states, range(0, batch, step), strict=True):
+            columns = window[:, first : first + step]
+            loss, nll, encoded = model(columns[:-1], columns[1:], state)
             if self._recipe.activation_regularization:
                 loss = loss + self._recipe.activation_regularization * encoded.output.pow(2).mean()
-            if self._recipe.temporal_regularization and work.length > 1:
+            if self._recipe.temporal_regularization and length > 1:
                 change = encoded.raw[1:] - encoded.raw[:-1]
                 loss = loss + self._recipe.temporal_regularization * change.pow(2).mean()
             yield loss * (step / batch), nll.double().sum()
-        self._state = tuple(torch.cat(parts, dim=1) for parts in zip(*carried, strict=True))
+            if state:
+                torch._foreach_copy_(list(state), [s.detach() for s in encoded.state])
+
+    @override
+    def prepare(self, model: LanguageModel) -> None:
+        if self._states:
+            return
+        step = self._recipe.micro_batch or self._recipe.batch_size
+        count = self._recipe.batch_size // step
+        self._states = [model.encoder.initial_state(step, self._device) for _ in range(count)]
+        if self._restored is not None:
+            torch._foreach_copy_(self.carried(), [part for state in self._restored for part in state])
+            self._restored = None
+
+    @override
+    def carried(self) -> list[Tensor]:
+        return [part for state in self._states for part in state]
 
     @override
     def evaluate(self, model: LanguageModel, split: Split, *, final: bool = False) -> dict[str, float]:
@@ -140,15 +174,15 @@ class NextWord(Objective):
     def state_dict(self) -> dict[str, Any]:
         return {
             "row": self._row,
-            "state": None if self._state is None else list(self._state),
+            "states": [list(state) for state in self._states],
             "lengths": dict(self._lengths.state),
         }
 
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._row = int(state["row"])
-        saved = state["state"]
-        self._state = None if saved is None else tuple(s.to(self._device) for s in saved)
+        # The states' tensors are made, in the encoder's own shapes, when the first step runs.
+        self._restored, self._states = state["states"] or None, []
         self._lengths.state = state["lengths"]
         self._segments = None
 
@@ -166,11 +200,14 @@ class KnownDistributions(Objective):
         self.items_per_epoch = self._true.shape[0]
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         self._order = torch.arange(self.items_per_epoch)
+        self._staged_order = self._order.to(device)
+        self._start = torch.zeros((), dtype=torch.int64, device=device)
         self._position = 0
 
     @override
     def begin_epoch(self) -> None:
         self._order = torch.randperm(self.items_per_epoch, generator=self._generator)
+        self._staged_order.copy_(self._order)
         self._position = 0
 
     @override
@@ -183,8 +220,16 @@ class KnownDistributions(Objective):
         return work
 
     @override
-    def losses(self, model: LanguageModel, work: Work) -> Iterator[tuple[Tensor, Tensor]]:
-        ids = self._order[work.start : work.start + work.length].to(self._targets.device)
+    def stage(self, work: Work) -> None:
+        self._start.fill_(work.start)
+
+    @override
+    def carried(self) -> list[Tensor]:
+        return []
+
+    @override
+    def losses(self, model: LanguageModel, length: int) -> Iterator[tuple[Tensor, Tensor]]:
+        ids = self._staged_order[self._start + torch.arange(length, device=self._targets.device)]
         log_q = model.head.log_probs(model.encoder(ids, ()).output)
         nats = -(self._targets[ids] * log_q).sum(-1)
         yield nats.mean(), nats.detach().double().sum()
@@ -202,7 +247,19 @@ class KnownDistributions(Objective):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._position = int(state["position"])
         self._order = state["order"]
+        self._staged_order.copy_(self._order)
         self._generator.set_state(state["generator"])
+
+
+def _columns(stream: npt.NDArray[np.int32], batch_size: int, device: torch.device) -> Tensor:
+    """The official cut of a stream (:func:`suite.data.batching.batchify`) as [batch, rows] on the device.
+
+    A column is a contiguous piece of the stream, so a memory-mapped corpus stays mapped on a CPU.
+    """
+    with warnings.catch_warnings():
+        # Read, never written.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(cut(stream, batch_size)).to(device)
 
 
 def build_objective(data: TextData | DistributionData, recipe: Recipe, seed: int, device: torch.device) -> Objective:

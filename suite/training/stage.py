@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from suite.data.base import Split
 from suite.stages import Measurements, RunContext
 from suite.training.checkpoint import load_tensors
 from suite.training.loop import Trainer
-
-_SCORED: tuple[Split, ...] = ("valid", "test")
 
 
 class Train:
     """Train to the end of the budget, keep the weights that were best on validation, score them."""
 
     name = "train"
+    trains = True
 
     def run(self, context: RunContext, state: dict[str, Any] | None) -> Measurements:
         """See :class:`suite.stages.Stage`."""
@@ -25,9 +23,8 @@ class Train:
                 trainer.load_state_dict(state)
         trainer.fit()
         with context.clock("evaluate"):
+            tracked = trainer.validation.tracked()
             context.model.load_state_dict(load_tensors(context.weights_path, context.device))
-            scores: Measurements = {
-                split: trainer.objective.evaluate(context.model, split, final=True) for split in _SCORED
-            }
+            scores: Measurements = {split: s | tracked[split] for split, s in trainer.validation.final().items()}
         context.extras |= trainer.cost_figures()
         return scores

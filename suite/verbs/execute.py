@@ -29,6 +29,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """``suite run``."""
     specs = chosen_cells(options)
     device = _device(options.device)
+    if options.pack > 1 and device.type != "cuda":
+        raise InputError(f"--pack {options.pack}: runs are packed on a GPU; on a CPU they would only slow each other")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     # Every model is built once before anything is trained: a size that does not fit must not surface hours later.
@@ -46,11 +48,14 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             rerun=options.rerun,
             checkpoint_seconds=options.checkpoint_seconds,
             stop=stop,
+            graphs=not options.eager,
+            packed=options.pack > 1,
         )
         if mirror is not None:
             mirror.start()
         try:
-            summary = Runner(run_options).run_all(specs)
+            runner = Runner(run_options)
+            summary = runner.run_packed(specs, options.pack) if options.pack > 1 else runner.run_all(specs)
         finally:
             if mirror is not None:
                 outcome = mirror.stop()

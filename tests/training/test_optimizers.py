@@ -16,13 +16,8 @@ from suite.models.encoders.table import Table
 from suite.models.heads.head import Softmax
 from suite.models.language_model import LanguageModel
 from suite.spec.recipe import NonMonotone, Recipe, Schedule
-from suite.training.optimizers import (
-    RunningAverage,
-    build_optimizer,
-    non_monotone_trigger,
-    schedule_factor,
-    set_learning_rate,
-)
+from suite.training.averages import RunningAverage, non_monotone_trigger
+from suite.training.optimizers import build_optimizer, schedule_factor, set_learning_rate
 
 
 @given(steps=st.integers(1, 12), weight_decay=st.sampled_from([0.0, 0.01]), seed=st.integers(0, 1000))

@@ -8,6 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from suite.spec.recipe import Arithmetic
+
+_HALF: dict[Arithmetic, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
 # One tensor a layer and role, streams along dimension 1; empty for an encoder without state.
 State = tuple[Tensor, ...]
 
@@ -29,9 +33,16 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         context_size: H, size of a context vector.
+        arithmetic: of the encoder in training (the recipe's ``precision.recurrence``); evaluation is in float32.
     """
 
     context_size: int
+    arithmetic: Arithmetic = "float32"
+
+    @property
+    def half_dtype(self) -> torch.dtype | None:
+        """The half precision it computes in now; None where it computes in its weights' own dtype."""
+        return _HALF.get(self.arithmetic) if self.training else None
 
     @property
     def output_weight(self) -> nn.Parameter | None:

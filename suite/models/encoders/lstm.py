@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from suite.models.dropout import locked_dropout, word_dropout_embedding
+from suite.models.dropout import draw_mask, dropout, locked_dropout, word_dropout_embedding
 from suite.models.encoders.base import Encoded, Encoder, State
+from suite.models.encoders.recurrence import lstm_layer, pad, padded, padded_batch
 from suite.spec.types import PositiveInt, Probability
 
 INIT_RANGE = 0.1
@@ -32,8 +33,31 @@ class _Stack(Encoder):
         return self.embedding if self.tied else None
 
     def initial_state(self, batch: int, device: torch.device) -> State:
-        """Zero hidden and cell state: h0, c0, h1, c1, ... of [1, B, hidden]."""
-        return tuple(torch.zeros(1, batch, size, device=device) for size in self.hidden for _ in ("h", "c"))
+        """Zero hidden and cell state: h0, c0, h1, c1, ... of [1, B, hidden]; padded where cuDNN wants it padded."""
+        dtype = self.half_dtype or self.embedding.dtype
+        rows = padded_batch(batch, dtype, device)
+        sizes = [padded(size, dtype, device) for size in self.hidden for _ in ("h", "c")]
+        return tuple(torch.zeros(1, rows, size, dtype=dtype, device=device) for size in sizes)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Embedded words [T, B, E] as the first layer takes them: cast and padded."""
+        dtype, device = self.half_dtype or x.dtype, x.device
+        return pad(x, padded_batch(x.shape[1], dtype, device), padded(x.shape[2], dtype, device), dtype)
+
+    def recur(self, layer: nn.Module, x: Tensor, h: Tensor, c: Tensor, weight_drop: float = 0.0) -> list[Tensor]:
+        """One layer over a segment, its recurrent matrix weight-dropped: y, and the state after it."""
+        weights: list[Tensor] = list(layer.parameters())  # input, recurrent, and their biases
+        p = weight_drop if self.training else 0.0
+        # One mask for the whole segment, on the hidden-to-hidden matrix alone (Merity et al. 2018, section 2).
+        mask = draw_mask(weights[1].shape, p, weights[1], torch.uint8) if p > 0.0 else None
+        scale = 1.0 / (1.0 - p)
+        # Also in evaluation mode where gradients are wanted (dynamic evaluation), which torch's own refuses on a GPU.
+        if x.is_cuda and torch.is_grad_enabled():
+            return list(lstm_layer(x, h, c, weights, mask, scale))
+        if mask is not None:
+            weights[1] = weights[1] * mask * scale
+        weights = [w.to(x.dtype) for w in weights]
+        return list(torch.lstm(x, [h, c], weights, True, 1, 0.0, self.training, False, False))
 
 
 class AwdLstm(_Stack):
@@ -67,19 +91,16 @@ class AwdLstm(_Stack):
     def forward(self, inputs: Tensor, state: State) -> Encoded:
         """Encode [T, B] token ids; state as :meth:`initial_state` lays it out."""
         x = word_dropout_embedding(inputs, self.embedding, self.word_dropout, self.training)
-        x = locked_dropout(x, self.input_dropout, self.training)
+        x = self.enter(locked_dropout(x, self.input_dropout, self.training))
         carried: list[Tensor] = []
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            # One mask for the whole segment, on the hidden-to-hidden matrix alone (section 2).
-            weights: list[Tensor] = list(layer.parameters())  # input, recurrent, and their biases
-            weights[1] = functional.dropout(weights[1], self.weight_drop, self.training)
-            before = [state[2 * index], state[2 * index + 1]]
-            x, h, c = torch.lstm(x, before, weights, True, 1, 0.0, self.training, False, False)
+            x, h, c = self.recur(layer, x, state[2 * index], state[2 * index + 1], self.weight_drop)
             carried += [h, c]
             if index != last:
                 x = locked_dropout(x, self.hidden_dropout, self.training)
-        return Encoded(locked_dropout(x, self.output_dropout, self.training), x, tuple(carried))
+        raw = x[:, : inputs.shape[1], : self.context_size].to(self.embedding.dtype)
+        return Encoded(locked_dropout(raw, self.output_dropout, self.training), raw, tuple(carried))
 
 
 class Lstm(_Stack):
@@ -100,11 +121,13 @@ class Lstm(_Stack):
 
     def forward(self, inputs: Tensor, state: State) -> Encoded:
         """Encode [T, B] token ids; state as :meth:`initial_state` lays it out."""
-        x = functional.dropout(functional.embedding(inputs, self.embedding), self.dropout, self.training)
+        x = self.enter(dropout(functional.embedding(inputs, self.embedding), self.dropout, self.training))
         carried: list[Tensor] = []
-        raw = x
+        last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            raw, (h, c) = layer(x, (state[2 * index], state[2 * index + 1]))
+            x, h, c = self.recur(layer, x, state[2 * index], state[2 * index + 1])
             carried += [h, c]
-            x = functional.dropout(raw, self.dropout, self.training)
-        return Encoded(x, raw, tuple(carried))
+            if index != last:
+                x = dropout(x, self.dropout, self.training)
+        raw = x[:, : inputs.shape[1], : self.context_size].to(self.embedding.dtype)
+        return Encoded(dropout(raw, self.dropout, self.training), raw, tuple(carried))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from suite.errors import InputError
+from suite.models.dropout import dropout
 from suite.models.encoders.base import Encoded, Encoder, State
 from suite.spec.types import PositiveInt, Probability
 
@@ -43,9 +44,9 @@ class _Block(nn.Module):
         drop = self.dropout if self.training else 0.0
         attended = functional.scaled_dot_product_attention(_rotate(q), _rotate(k), v, dropout_p=drop, is_causal=True)
         attended = self.attention_out(attended.transpose(1, 2).reshape(batch, length, width))
-        x = x + functional.dropout(attended, self.dropout, self.training)
+        x = x + dropout(attended, self.dropout, self.training)
         hidden = self.feedforward_out(functional.gelu(self.feedforward_in(self.feedforward_norm(x))))
-        return x + functional.dropout(hidden, self.dropout, self.training)
+        return x + dropout(hidden, self.dropout, self.training)
 
 
 class Transformer(Encoder):
@@ -84,8 +85,9 @@ class Transformer(Encoder):
     def forward(self, inputs: Tensor, state: State) -> Encoded:
         """Encode [T, B] token ids; the state is empty."""
         x = functional.embedding(inputs, self.embedding).transpose(0, 1)
-        x = functional.dropout(x, self.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
-        raw = self.norm(x).transpose(0, 1)
-        return Encoded(functional.dropout(raw, self.dropout, self.training), raw, state)
+        x = dropout(x, self.dropout, self.training)
+        with torch.autocast(x.device.type, self.half_dtype, enabled=self.half_dtype is not None):
+            for block in self.blocks:
+                x = block(x)
+        raw = self.norm(x.to(self.embedding.dtype)).transpose(0, 1)
+        return Encoded(dropout(raw, self.dropout, self.training), raw, state)

@@ -1,0 +1,186 @@
+"""One LSTM layer on a GPU through cuDNN, in the arithmetic asked for, from float32 master weights.
+
+PyTorch's own LSTM would copy, cast and drop weights in separate passes and lose cuDNN's persistent kernels. Here one
+pass makes the weights that cuDNN reads (cast, weight-dropped and zero-padded), and one pass turns their gradient back.
+
+cuDNN keeps the recurrent matrix on chip only for float16, sizes that are multiples of 128, a hidden size of at most
+1,024 and a batch that is a multiple of 8. Padding with zeros is exact: a padded unit has g = tanh(0) = 0, so its cell
+and hidden state stay 0, and the gradients of its weights are 0.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+_LSTM = 2  # cuDNN's mode number
+_FEATURES, _BATCH, _LARGEST = 128, 8, 1024
+
+
+def padded(size: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Features of a layer of ``size`` as cuDNN is given it: rounded up where that buys the persistent kernels."""
+    rounded = -(-size // _FEATURES) * _FEATURES
+    return rounded if dtype == torch.float16 and device.type == "cuda" and rounded <= _LARGEST else size
+
+
+def padded_batch(batch: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Columns of a batch as cuDNN is given it."""
+    return -(-batch // _BATCH) * _BATCH if dtype == torch.float16 and device.type == "cuda" else batch
+
+
+def pad(x: Tensor, batch: int, features: int, dtype: torch.dtype) -> Tensor:
+    """``x`` [T, B, F] in ``dtype`` with zeros up to [T, batch, features]."""
+    extra = (0, features - x.shape[-1], 0, batch - x.shape[-2])
+    return functional.pad(x.to(dtype), extra) if any(extra) else x.to(dtype)
+
+
+class Sizes(NamedTuple):
+    """Of one layer: true and padded numbers of input and hidden features."""
+
+    inputs: int
+    hidden: int
+    wide_inputs: int
+    wide_hidden: int
+
+    @property
+    def packed(self) -> int:
+        """Elements of the packed weights: input and recurrent matrix, then their biases."""
+        return 4 * self.wide_hidden * (self.wide_inputs + self.wide_hidden + 2)
+
+    def views(self, packed: Tensor) -> list[Tensor]:
+        """The four weights inside a packed buffer: [4 H, I], [4 H, H], [4 H], [4 H], padded."""
+        rows = 4 * self.wide_hidden
+        parts = torch.split(packed, [rows * self.wide_inputs, rows * self.wide_hidden, rows, rows])
+        return [parts[0].view(rows, -1), parts[1].view(rows, -1), parts[2], parts[3]]
+
+
+def pack(weights: list[Tensor], mask: Tensor | None, scale: float, sizes: Sizes, dtype: torch.dtype) -> Tensor:
+    """The weights as cuDNN reads them: recurrent ones masked and scaled, all cast and zero-padded.
+
+    Args:
+        weights: float32 [4 H, I], [4 H, H], [4 H], [4 H]; gates in torch's order i, f, g, o.
+        mask: [4 H, H] of 0 and 1 for the recurrent matrix, or None.
+        scale: factor on the kept recurrent weights.
+        sizes: true and padded sizes.
+        dtype: of the result.
+    """
+    if weights[0].is_cuda and importlib.util.find_spec("triton") is not None:
+        from suite.models.encoders.recurrence_triton import pack_weights
+
+        return pack_weights(weights, mask, scale, sizes, dtype)
+    out = torch.zeros(sizes.packed, dtype=dtype, device=weights[0].device)
+    for index, (view, weight) in enumerate(zip(sizes.views(out), weights, strict=True)):
+        if index == 1 and mask is not None:
+            weight = weight * mask * scale
+        gates = view.view(4, sizes.wide_hidden, *view.shape[1:])
+        gates[:, : sizes.hidden, ...][_columns(weight)] = weight.view(4, sizes.hidden, *weight.shape[1:]).to(dtype)
+    return out
+
+
+def unpack(packed: Tensor, mask: Tensor | None, scale: float, sizes: Sizes) -> list[Tensor]:
+    """Gradients of the float32 weights from the gradient of what :func:`pack` made of them."""
+    if packed.is_cuda and importlib.util.find_spec("triton") is not None:
+        from suite.models.encoders.recurrence_triton import unpack_gradients
+
+        return unpack_gradients(packed, mask, scale, sizes)
+    found = []
+    for index, view in enumerate(sizes.views(packed)):
+        gates = view.view(4, sizes.wide_hidden, *view.shape[1:])[:, : sizes.hidden]
+        if index < 2:
+            gates = gates[..., : (sizes.inputs, sizes.hidden)[index]]
+        grad = gates.flatten(0, 1).float()
+        found.append(grad * mask * scale if index == 1 and mask is not None else grad)
+    return found
+
+
+def _columns(weight: Tensor) -> tuple[Any, ...]:
+    return (..., slice(weight.shape[1])) if weight.dim() == 2 else (...,)
+
+
+class _CudnnLstm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        h: Tensor,
+        c: Tensor,
+        sizes: Sizes,
+        mask: Tensor | None,
+        scale: float,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        packed = pack([w.detach() for w in weights], mask, scale, sizes, x.dtype)
+        y, last_h, last_c, reserve, _ = torch._cudnn_rnn(
+            x, sizes.views(packed), 4, packed, h, c, _LSTM, sizes.wide_hidden, 0, 1, False, 0.0, True, False, [], None
+        )
+        ctx.save_for_backward(x, packed, h, c, y, reserve, *([] if mask is None else [mask]))
+        ctx.sizes, ctx.scale = sizes, scale
+        ctx.mark_non_differentiable(last_h, last_c)
+        return y, last_h, last_c
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor, _of_h: Tensor, _of_c: Tensor) -> tuple[Tensor | None, ...]:
+        x, packed, h, c, y, reserve, *masks = ctx.saved_tensors
+        sizes: Sizes = ctx.sizes
+        of_x, _, _, of_weights = torch.ops.aten._cudnn_rnn_backward(
+            x,
+            sizes.views(packed),
+            4,
+            packed,
+            h,
+            c,
+            y,
+            of_y.contiguous(),
+            None,
+            None,
+            _LSTM,
+            sizes.wide_hidden,
+            0,
+            1,
+            False,
+            0.0,
+            True,
+            False,
+            [],
+            None,
+            reserve,
+            [True, False, False, True],
+        )
+        whole = _joined(of_weights, sizes)
+        return of_x, None, None, None, None, None, *unpack(whole, masks[0] if masks else None, ctx.scale, sizes)
+
+
+def _joined(parts: list[Tensor], sizes: Sizes) -> Tensor:
+    """The buffer that cuDNN's weight gradients are views of; a joined copy should they ever not be."""
+    first = parts[0]
+    offset = first.storage_offset()
+    for part in parts:
+        if part.untyped_storage().data_ptr() != first.untyped_storage().data_ptr() or part.storage_offset() != offset:
+            return torch.cat([p.reshape(-1) for p in parts])
+        offset += part.numel()
+    return first.as_strided((sizes.packed,), (1,))
+
+
+def lstm_layer(
+    x: Tensor, h: Tensor, c: Tensor, weights: list[Tensor], mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer over a segment on a GPU: its output and the state after it, padded as the input is.
+
+    Args:
+        x: [T, B, I] in the dtype to compute in, padded (:func:`pad`).
+        h: [1, B, H] in that dtype; it and ``c`` get no gradient: back-propagation ends at a segment's edge.
+        c: [1, B, H].
+        weights: float32 masters [4 H, I], [4 H, H], [4 H], [4 H].
+        mask: [4 H, H] of 0 and 1 for the recurrent matrix, or None.
+        scale: factor on the recurrent weights that are kept.
+    """
+    inputs, hidden = weights[0].shape[1], weights[1].shape[1]
+    sizes = Sizes(inputs, hidden, padded(inputs, x.dtype, x.device), padded(hidden, x.dtype, x.device))
+    y, last_h, last_c = _CudnnLstm.apply(x, h, c, sizes, mask, scale, *weights)  # type: ignore[no-untyped-call]
+    return y, last_h, last_c
