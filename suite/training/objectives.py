@@ -107,7 +107,7 @@ class NextWord(Objective):
 
     @override
     def begin_epoch(self) -> None:
-        self._row, self._segments = 0, None
+        self._row, self._segments, self._restored = 0, None, None
         for state in self._states:
             for part in state:
                 part.zero_()
