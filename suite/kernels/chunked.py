@@ -11,6 +11,7 @@ from suite.kernels import one_pass
 from suite.kernels.arithmetic import Products
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.projection import Projection
+from suite.kernels.twice import Loss
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.recipe import Arithmetic
 
@@ -53,7 +54,7 @@ def mixture_nll(
     """
     budget = chunk_bytes or DEFAULT_BYTES.get(contexts.device.type, DEFAULT_BYTES["cpu"])
     experts = contexts.shape[1] if projection is None else projection.experts
-    problem = one_pass.Problem(targets, pointwise, eps, budget, arithmetic, TorchRows, experts, projection)
+    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), TorchRows, experts)
     return one_pass.apply(problem, contexts, log_prior, weight, bias, row_weight)
 
 
@@ -111,3 +112,6 @@ class TorchRows(RowPass):
         if call.products.needs_scale:
             of_z = of_z.mul_(scale)
         return call.products.round_(of_z)
+
+    def finish(self) -> None:
+        """Nothing is left to do: the sums are taken chunk by chunk."""

@@ -19,8 +19,9 @@ from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.projection import Projection
+from suite.kernels.twice import Loss
 from suite.models.heads.learnable import MonotonicNetwork, Plif
-from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise
+from suite.models.heads.pointwise import GeneralizedSigsoftmax, Pointwise
 from suite.spec.recipe import Arithmetic
 
 _ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two
@@ -52,12 +53,6 @@ class _Function(NamedTuple):
     count: int = 1
 
 
-def knows(pointwise: Pointwise) -> bool:
-    """Whether the kernels compute ``pointwise``: exactly these classes, a subclass may have another forward."""
-    forward = type(pointwise).forward
-    return forward in (Identity.forward, GeneralizedSigsoftmax.forward, Plif.forward, MonotonicNetwork.forward)
-
-
 def mixture_nll(
     contexts: Tensor,
     log_prior: Tensor | None,
@@ -78,7 +73,7 @@ def mixture_nll(
     itemsize = rows.logits(Products(arithmetic, contexts)).itemsize
     budget = chunk_bytes or chosen.chunk_bytes[itemsize > 2]
     experts = contexts.shape[1] if projection is None else projection.experts
-    problem = one_pass.Problem(targets, pointwise, eps, budget, arithmetic, rows, experts, projection)
+    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), rows, experts)
     prior = None if log_prior is None else log_prior.contiguous()
     return one_pass.apply(problem, contexts.contiguous(), prior, weight, bias, row_weight)
 

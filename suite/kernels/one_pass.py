@@ -25,9 +25,9 @@ from torch import Tensor
 
 from suite.kernels import twice
 from suite.kernels.arithmetic import PEAK, Products, power_of_two
-from suite.kernels.projection import ProjectedChunks, Projection
+from suite.kernels.projection import ProjectedChunks
+from suite.kernels.twice import Loss
 from suite.models.heads.pointwise import Pointwise
-from suite.spec.recipe import Arithmetic
 
 
 class Call(NamedTuple):
@@ -93,21 +93,17 @@ class RowPass(ABC):
             [n K, width], zeros beyond the words; None where no gradient of the logits is asked for.
         """
 
+    @abstractmethod
     def finish(self) -> None:
         """Complete ``of_bias`` and ``of_operands``."""
 
 
 class Problem(NamedTuple):
-    """The arguments of a call that carry no gradient."""
+    """The loss that is meant, and how it is computed."""
 
-    targets: Tensor
-    pointwise: Pointwise
-    eps: float
-    chunk_bytes: int
-    arithmetic: Arithmetic
+    meant: Loss
     row_pass: type[RowPass]
     experts: int
-    projection: Projection | None
 
 
 def tokens_per_chunk(tokens: int, experts: int, width: int, itemsize: int, chunk_bytes: int) -> int:
@@ -126,9 +122,9 @@ def apply(
     row_weight: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The weighted loss and the nll [N]; see :func:`suite.kernels.chunked.mixture_nll`."""
-    projection = problem.projection
+    projection = problem.meant.projection
     extra = (None, None) if projection is None else (projection.weight, projection.bias)
-    operands = problem.pointwise.operands()
+    operands = problem.meant.pointwise.operands()
     loss, nll = _OnePass.apply(  # type: ignore[no-untyped-call]
         problem, contexts, log_prior, weight, bias, row_weight, *extra, *operands
     )
@@ -163,22 +159,22 @@ class _OnePass(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         needs = ctx.needs_input_grad[1:]
         tokens = contexts.shape[0]
-        products = Products(problem.arithmetic, contexts)
+        products = Products(problem.meant.arithmetic, contexts)
         share: Tensor | float = 1.0 / max(1, tokens) if row_weight is None else row_weight
         source: _GivenChunks | ProjectedChunks
-        if problem.projection is None:
+        if problem.meant.projection is None:
             source = _GivenChunks(contexts, products, needs[0])
         else:
-            made = problem.projection._replace(weight=project, bias=project_bias)
+            made = problem.meant.projection._replace(weight=project, bias=project_bias)
             source = ProjectedChunks(contexts, made, products, (needs[0], needs[5], needs[6]))
         call = Call(
-            problem.targets,
+            problem.meant.targets,
             log_prior,
             bias,
             share,
             operands,
-            problem.pointwise,
-            problem.eps,
+            problem.meant.pointwise,
+            problem.meant.eps,
             problem.experts,
             weight.shape[0],
             products,
@@ -212,7 +208,7 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, of_loss: Tensor, _of_nll: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            return (None, *twice.gradients(ctx.problem, ctx.saved_tensors, ctx.needs_input_grad[1:], of_loss))
+            return (None, *twice.gradients(ctx.problem.meant, ctx.saved_tensors, ctx.needs_input_grad[1:], of_loss))
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError("the gradients of this loss were handed out already; compute the loss again")
@@ -244,7 +240,7 @@ def _chunks(
     products, tokens = call.products, call.targets.shape[0]
     width = problem.row_pass.width(call.words)
     dtype = problem.row_pass.logits(products)
-    step = tokens_per_chunk(tokens, problem.experts, width, dtype.itemsize, problem.chunk_bytes)
+    step = tokens_per_chunk(tokens, problem.experts, width, dtype.itemsize, problem.meant.chunk_bytes)
     rows = problem.row_pass(call, step * problem.experts)
     # One allocation serves every chunk; a fresh one each time would go back to the system and return as new pages.
     buffer = torch.empty(step * problem.experts, width, dtype=dtype, device=weight.device)

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from suite.kernels import reference
-from suite.kernels.projection import expert_contexts
+from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.recipe import Arithmetic
 
-if TYPE_CHECKING:
-    from suite.kernels.one_pass import Problem
-
 _log = logging.getLogger("suite")
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
+
+
+class Loss(NamedTuple):
+    """Which loss is meant: the arguments of :func:`suite.kernels.chunked.mixture_nll` that carry no gradient."""
+
+    targets: Tensor
+    pointwise: Pointwise
+    eps: float
+    chunk_bytes: int
+    arithmetic: Arithmetic
+    projection: Projection | None
 
 
 @cache
@@ -82,7 +90,7 @@ def mixture_nll(
 
 
 def gradients(
-    problem: Problem, saved: tuple[Tensor | None, ...], needs: tuple[bool, ...], of_loss: Tensor
+    meant: Loss, saved: tuple[Tensor | None, ...], needs: tuple[bool, ...], of_loss: Tensor
 ) -> list[Tensor | None]:
     """Gradients of the one-pass loss by its ``saved`` arguments, made so that they can be differentiated.
 
@@ -93,20 +101,20 @@ def gradients(
     assert contexts is not None
     assert weight is not None
     latent = contexts
-    if problem.projection is not None:
-        made = problem.projection._replace(weight=project, bias=project_bias)
-        latent = expert_contexts(contexts, made, problem.arithmetic)
+    if meant.projection is not None:
+        made = meant.projection._replace(weight=project, bias=project_bias)
+        latent = expert_contexts(contexts, made, meant.arithmetic)
     nll = mixture_nll(
         latent,
         log_prior,
         weight,
         bias,
-        problem.targets,
-        problem.pointwise,
-        problem.eps,
-        problem.arithmetic,
+        meant.targets,
+        meant.pointwise,
+        meant.eps,
+        meant.arithmetic,
         tuple(o for o in operands if o is not None),
-        problem.chunk_bytes,
+        meant.chunk_bytes,
     )
     loss = nll.mean() if row_weight is None else (row_weight * nll).sum()
     wanted = [t for t, needed in zip(saved, needs, strict=True) if needed and t is not None]

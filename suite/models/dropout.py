@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 # A run's own stream on a GPU, where several runs may share torch's; None draws from torch's.
 _generator: ContextVar[torch.Generator | None] = ContextVar("mask_generator", default=None)
 
