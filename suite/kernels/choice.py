@@ -6,35 +6,51 @@ import importlib.util
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from suite.errors import InputError
+from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise
 
 Kernel = Literal["reference", "chunked", "triton"]
+# Below so many logits a CPU spends less on autograd's bookkeeping than on the one-pass loss's own.
+TINY = 0
+_KNOWN = (Identity, GeneralizedSigsoftmax, Plif, MonotonicNetwork)
 
 
-def choose(asked: Kernel | Literal["auto"], device: torch.device, pointwise: Pointwise) -> Kernel:
-    """The kernel for a head: what the recipe asks for, or the fastest that knows its function on this device.
+def choose(
+    asked: Kernel | Literal["auto"], contexts: Tensor, pointwise: Pointwise, experts: int, vocabulary: int
+) -> Kernel:
+    """The kernel for a call: what the recipe asks for, or the fastest for its device, dtype, size and function.
 
-    The row kernels know the identity and the GSS family, sigsoftmax included; every other function, and every CPU,
-    takes the chunked form.
+    Args:
+        asked: the recipe's option.
+        contexts: any tensor with the dtype and on the device of the call, [..., H], a row a token.
+        pointwise: the function on the logits; the row kernels know the built-in ones.
+        experts: K.
+        vocabulary: V.
 
     Raises:
         InputError: the recipe asks for Triton where it cannot run.
     """
     if asked in ("reference", "chunked"):
         return asked
-    obstacle = _obstacle(device, pointwise)
+    obstacle = _obstacle(contexts, pointwise)
     if asked == "triton" and obstacle:
         raise InputError(f"recipe.kernel: triton {obstacle}; use auto or chunked")
-    return "chunked" if obstacle else "triton"
+    if obstacle is None:
+        return "triton"
+    logits = contexts.shape[:-1].numel() * experts * vocabulary
+    return "reference" if contexts.device.type == "cpu" and logits < TINY else "chunked"
 
 
-def _obstacle(device: torch.device, pointwise: Pointwise) -> str | None:
-    if device.type != "cuda":
+def _obstacle(contexts: Tensor, pointwise: Pointwise) -> str | None:
+    if contexts.device.type != "cuda":
         return "needs a GPU"
+    if contexts.dtype is not torch.float32:
+        return f"needs float32 contexts, not {str(contexts.dtype).removeprefix('torch.')}"
     # Exactly these classes: a subclass may have another forward.
-    if type(pointwise).forward not in (Identity.forward, GeneralizedSigsoftmax.forward):
+    if type(pointwise).forward not in [known.forward for known in _KNOWN]:
         return f"does not know the function {type(pointwise).__name__}"
     if importlib.util.find_spec("triton") is None:
         return "is not installed"

@@ -1,33 +1,56 @@
-"""The one-pass loss with Triton row kernels: cuBLAS for the products, two passes over each chunk's logits between them.
+"""The one-pass loss with Triton row kernels between cuBLAS's products.
 
-The same driver as :mod:`suite.kernels.chunked`. Products run in the dtype asked for; statistics, the loss and the
-weight's gradient are float32.
+Logits are kept in the products' own dtype, or in float32 where ``float16`` is to be as accurate as TF32; statistics,
+the loss and the weights' gradients are float32. See :mod:`suite.kernels.triton_rows` for the kernels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
+import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from suite.kernels.chunked import tokens_per_chunk
-from suite.kernels.triton_rows import differentiate_rows
+from suite.kernels import one_pass
+from suite.kernels import triton_functions as functions
+from suite.kernels import triton_rows as kernels
+from suite.kernels.arithmetic import Products, power_of_two
+from suite.kernels.one_pass import Call, RowPass
+from suite.kernels.projection import Projection
+from suite.kernels.twice import Loss
+from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Pointwise
+from suite.spec.recipe import Arithmetic
 
-DEFAULT_BYTES = 128 * 2**20
 _ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two
-# Half-precision gradients of the logits are scaled so that the heaviest row's are at most this, well inside float16.
-_HALF_PEAK = 64.0
 
 
-class _Call(NamedTuple):
-    targets: Tensor
-    gss: tuple[float, float] | None
-    eps: float
-    dtype: torch.dtype
-    chunk_bytes: int
+class Tuning(NamedTuple):
+    """Constants of the kernels; the defaults are the fastest of the sweeps that ``make bench-gpu`` prints."""
+
+    # Logits of one chunk, by bytes an element of them: large chunks for the products, small ones for the memory.
+    chunk_bytes: tuple[int, int] = (64 * 2**20, 104 * 2**20)
+    # Elements a program holds at a time in each kernel, and most rows it does so for at once.
+    statistics_tile: int = 2048
+    gradient_tile: int = 2048
+    rows: int = 4
+    warps: int = 4
+    programs: int = 1500  # at least so many in the gradient's kernel, before its groups of rows grow
+    wide_logits: bool = True  # float32 logits for float16 operands
+    copies: int = 1  # of the sums of PLIF's pieces
+    vector_atomics: bool = True
+
+
+class _Function(NamedTuple):
+    """A pointwise function as the kernels take it."""
+
+    kind: Any
+    table: Tensor | None = None
+    a: float = 0.0
+    b: float = 1.0
+    count: int = 1
 
 
 def mixture_nll(
@@ -40,91 +63,217 @@ def mixture_nll(
     row_weight: Tensor | None = None,
     eps: float = 0.0,
     chunk_bytes: int | None = None,
-    dtype: torch.dtype = torch.float32,
+    arithmetic: Arithmetic = "float32",
+    projection: Projection | None = None,
+    tuning: Tuning | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`suite.kernels.chunked.mixture_nll`; float32 arguments, products in ``dtype``.
-
-    ``pointwise`` is the identity or a GSS (:func:`suite.kernels.choice.choose` sees to it).
-    """
-    if row_weight is None:
-        row_weight = contexts.new_full((contexts.shape[0],), 1.0 / contexts.shape[0])
-    gss = (pointwise.c, pointwise.k) if isinstance(pointwise, GeneralizedSigsoftmax) else None
-    call = _Call(targets, gss, eps, dtype, chunk_bytes or DEFAULT_BYTES)
-    loss, nll = _Fused.apply(call, contexts, log_prior, weight, bias, row_weight)  # type: ignore[no-untyped-call]
-    return loss, nll
-
-
-def _padded(matrix: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """``matrix`` in ``dtype`` with zeros down to ``rows`` and across to ``columns``; itself where nothing changes."""
-    if matrix.shape == (rows, columns):
-        return matrix.to(dtype)
-    out = torch.zeros(rows, columns, dtype=dtype, device=matrix.device)
-    out[: matrix.shape[0], : matrix.shape[1]] = matrix
-    return out
+    """See :func:`suite.kernels.chunked.mixture_nll`; float32 arguments, a function that the kernels know."""
+    chosen = tuning or Tuning()
+    rows = TritonRows if chosen == Tuning() else type("TunedRows", (TritonRows,), {"tuning": chosen})
+    itemsize = rows.logits(Products(arithmetic, contexts)).itemsize
+    budget = chunk_bytes or chosen.chunk_bytes[itemsize > 2]
+    experts = contexts.shape[1] if projection is None else projection.experts
+    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), rows, experts)
+    prior = None if log_prior is None else log_prior.contiguous()
+    return one_pass.apply(problem, contexts.contiguous(), prior, weight, bias, row_weight)
 
 
-class _Fused(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        call: _Call,
-        contexts: Tensor,
-        log_prior: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        row_weight: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        tokens, experts, size = contexts.shape
-        words = weight.shape[0]
-        half = call.dtype in (torch.float16, torch.bfloat16)
-        scale = _HALF_PEAK / row_weight.max() if half else row_weight.new_ones(())
-        scaled_weight = row_weight * scale
-        width = -(-words // _ALIGN) * _ALIGN
-        padded_weight = _padded(weight, width, size, call.dtype)
-        step = tokens_per_chunk(experts, width, call.dtype.itemsize, call.chunk_bytes)
-        buffer = torch.empty(min(step, tokens) * experts, width, dtype=call.dtype, device=contexts.device)
-        # A column of ones beside the contexts makes the bias's gradient a column of the weight's: free in a product
-        # whose tiles are wider than the contexts anyway, and no further pass over the logits.
-        columns = size if bias is None else -(-(size + 1) // _ALIGN) * _ALIGN
-        of_contexts = torch.empty_like(contexts)
-        of_prior = None if log_prior is None else torch.empty_like(log_prior)
-        of_weight = torch.zeros(width, columns, dtype=torch.float32, device=contexts.device)
-        nll = torch.empty(tokens, dtype=torch.float32, device=contexts.device)
-        for start in range(0, tokens, step):
-            rows = slice(start, min(start + step, tokens))
-            flat = contexts[rows].flatten(0, 1)
-            logits = buffer[: flat.shape[0]]
-            torch.mm(flat.to(call.dtype), padded_weight.t(), out=logits)
-            prior = None if log_prior is None else log_prior[rows]
-            nll[rows], of_rows = differentiate_rows(
-                logits, words, bias, call.targets[rows], prior, scaled_weight[rows], experts, call.gss, call.eps
-            )
-            if of_prior is not None and of_rows is not None:
-                of_prior[rows] = of_rows
-            latent = _padded(flat, flat.shape[0], columns, call.dtype)
-            if columns > size:
-                latent[:, size] = 1.0
-            if half:
-                of_contexts[rows] = torch.mm(logits, padded_weight).view_as(of_contexts[rows])
-                of_weight += torch.mm(logits.t(), latent, out_dtype=torch.float32)
-            else:
-                torch.mm(logits, padded_weight, out=of_contexts[rows].flatten(0, 1))
-                of_weight.addmm_(logits.t(), latent)
-        ctx.gradients = (
-            of_contexts,
-            of_prior,
-            of_weight[:words, :size],
-            None if bias is None else of_weight[:words, size],
+class TritonRows(RowPass):
+    """Three kernels a chunk."""
+
+    tuning = Tuning()
+
+    def __init__(self, call: Call, rows: int) -> None:
+        super().__init__(call, rows)
+        device = call.targets.device
+        self._targets = call.targets.contiguous()
+        self._function = _function(call.pointwise, call.operands)
+        self._width = self.width(call.words)
+        self._log_normaliser, self._log_p, self._share = torch.empty(3, rows, dtype=torch.float32, device=device)
+        self._at_once = self._rows_at_once(rows)
+        # What the heavier functions keep beside an element must fit in the registers too.
+        light = self._function.kind not in (functions.PLIF, functions.NETWORK)
+        self._statistics_block, self._block = (
+            max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
+            for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
-        ctx.mark_non_differentiable(nll)
-        ctx.unscale = 1.0 / scale
-        return (row_weight * nll).sum(), nll
+        blocks = triton.cdiv(self._width, self._block)
+        network = self._function.kind == functions.NETWORK
+        self._group = self._at_once if network else self._group_of(rows, blocks)
+        groups = triton.cdiv(rows, self._group)
+        self._bias_sums = torch.zeros(groups if call.of_bias else 0, self._width, device=device)
+        dtype = call.products.operand_dtype
+        wide = self.logits(call.products) != dtype
+        self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if wide and call.of_logits else None
+        self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
+        if call.of_operands and network:
+            self._network = torch.zeros(1 + 3 * self._function.count, device=device)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_loss: Tensor, _of_nll: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.gradients is None:
-            raise RuntimeError("the gradients of this loss were handed out already; compute the loss again")
-        gradients, ctx.gradients = ctx.gradients, None
-        factor = of_loss * ctx.unscale
-        return (None, *(None if g is None else g.mul_(factor) for g in gradients), None)
+    @classmethod
+    def logits(cls, products: Products) -> torch.dtype:
+        """The operands' own dtype; for float16, float32 unless told otherwise."""
+        narrow = products.operand_dtype
+        return products.dtype if cls.tuning.wide_logits and narrow is torch.float16 else narrow
+
+    @classmethod
+    def width(cls, words: int) -> int:
+        """The next size that cuBLAS likes."""
+        return -(-words // _ALIGN) * _ALIGN
+
+    def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
+        """See :meth:`RowPass.run`."""
+        call, function, tuning = self.call, self._function, self.tuning
+        rows, experts = z.shape[0], call.experts
+        targets, nll = self._targets[tokens], self.nll[tokens]
+        # Triton wants a pointer even where the compiled kernel never reads it.
+        unused = self._log_p
+        shared = {
+            "WORDS": call.words,
+            "BIAS": call.bias is not None,
+            "FUNCTION": function.kind,
+            "COUNT": function.count,
+            "num_warps": tuning.warps,
+        }
+        bias = unused if call.bias is None else call.bias
+        table = unused if function.table is None else function.table
+        at_once = self._at_once
+        kernels.statistics[(triton.cdiv(rows, at_once),)](
+            z,
+            bias,
+            targets,
+            table,
+            self._log_normaliser,
+            self._log_p,
+            z.stride(0),
+            rows,
+            experts,
+            function.a,
+            function.b,
+            ROWS=at_once,
+            BLOCK=self._statistics_block,
+            **shared,
+        )
+        of_prior = None if self.of_log_prior is None else self.of_log_prior[tokens]
+        uniform = isinstance(call.row_weight, float)
+        kernels.mix[(triton.cdiv(rows // experts, 16),)](
+            self._log_p,
+            unused if call.log_prior is None else call.log_prior[tokens],
+            unused if isinstance(call.row_weight, float) else call.row_weight[tokens],
+            nll,
+            self._share,
+            unused if of_prior is None else of_prior,
+            rows // experts,
+            experts,
+            math.log(call.eps) if call.eps > 0 else 0.0,
+            call.row_weight if isinstance(call.row_weight, float) else 0.0,
+            MIXED=call.log_prior is not None,
+            UNIFORM=uniform,
+            EPS=call.eps > 0,
+            OF_PRIOR=of_prior is not None,
+            EXPERTS=triton.next_power_of_2(experts),
+            TOKENS=16,
+            num_warps=1,
+        )
+        if not call.of_logits:
+            return None
+        out = z if self._out is None else self._out[:rows]
+        groups = triton.cdiv(rows, self._group)
+        kernels.gradient[(triton.cdiv(self._width, self._block), groups)](
+            z,
+            out,
+            bias,
+            targets,
+            table,
+            self._log_normaliser,
+            self._share,
+            scale if isinstance(scale, Tensor) else unused,
+            self._bias_sums if call.of_bias else unused,
+            unused if self._sums is None else self._sums,
+            unused if self._fixed is None else self._fixed,
+            z.stride(0),
+            out.stride(0),
+            rows,
+            experts,
+            function.a,
+            function.b,
+            scale if isinstance(scale, float) else 1.0,
+            WIDTH=self._width,
+            OF_BIAS=call.of_bias,
+            SCALE=2 if isinstance(scale, Tensor) else int(scale != 1.0),
+            SUMS=self._form,
+            COPIES=1 if self._form == 3 else tuning.copies,
+            GROUP=self._group,
+            ROWS=at_once,
+            BLOCK=self._block,
+            **shared,
+        )
+        if self._form and function.kind == functions.NETWORK and self._sums is not None:
+            programs = groups * triton.cdiv(self._width, self._block)
+            self._network += self._sums[:programs].sum(0)
+        return out
+
+    def finish(self) -> None:
+        """See :meth:`RowPass.finish`."""
+        call, count = self.call, self._function.count
+        if call.of_bias:
+            self.of_bias = self._bias_sums.sum(0)[: call.words]
+        if not self._form or self._sums is None:
+            return
+        if self._function.kind == functions.NETWORK:
+            linear, u, b, v = self._network.split([1, count, count, count])
+            self.of_operands = (linear.view(()), u, b, v)
+            return
+        sums = self._sums.sum(0) if self._fixed is None else self._sums[0].double() / self._fixed.double()
+        self.of_operands = tuple(sums.float().t().contiguous())
+
+    def _rows_at_once(self, rows: int) -> int:
+        """Rows of a tile: one where they are few, so that every multiprocessor has programs to run."""
+        at_once = self.tuning.rows
+        while at_once > 1 and rows < 1024 * at_once:
+            at_once //= 2
+        return at_once
+
+    def _group_of(self, rows: int, blocks: int) -> int:
+        """Rows of a program of the gradient's kernel: many, to sum over, where enough programs remain."""
+        # Few sizes, since each is a kernel of its own; the last for grids, whose second side ends at 65,535.
+        sizes = (4, 16, 64)
+        enough = [size for size in sizes if rows * blocks >= size * self.tuning.programs]
+        return max([sizes[0], *enough, triton.next_power_of_2(rows // 32_768)])
+
+    def _parameter_sums(self, programs: int) -> tuple[Tensor | None, int, Tensor | None]:
+        """Where g's own gradients are summed, how (SUMS of the kernel), and the fixed point's factors."""
+        call, function = self.call, self._function
+        device = call.targets.device
+        if not call.of_operands:
+            return None, 0, None
+        if function.kind == functions.NETWORK:
+            return torch.empty(programs, 1 + 3 * function.count, device=device), 1, None
+        assert isinstance(call.pointwise, Plif)
+        if call.pointwise.deterministic:
+            # The sum of |dL/dt| is at most twice that of the row weights; 2^11 is room for logits beyond the bound.
+            fixed = torch.full((2,), 2.0**59, device=device)
+            fixed[:1] *= 2.0**-11
+            if isinstance(call.row_weight, Tensor):
+                fixed *= power_of_two(call.row_weight.abs().sum(), 1.0)
+            return torch.zeros(1, function.count, 2, dtype=torch.int64, device=device), 3, fixed
+        form = 2 if self.tuning.vector_atomics and _vector_atomics(device) else 1
+        return torch.zeros(self.tuning.copies, function.count, 2, device=device), form, None
+
+
+def _vector_atomics(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def _function(pointwise: Pointwise, operands: tuple[Tensor, ...]) -> _Function:
+    if isinstance(pointwise, GeneralizedSigsoftmax):
+        if pointwise.k == 2.0:
+            return _Function(functions.SIGSOFTMAX, None, pointwise.c)
+        return _Function(functions.GSS, None, pointwise.c, pointwise.k)
+    if isinstance(pointwise, Plif):
+        knots = operands[0].numel()
+        table = torch.stack([o.detach().float() for o in operands], 1).view(torch.int64)
+        return _Function(functions.PLIF, table, pointwise.bound, knots / (2.0 * pointwise.bound), knots)
+    if isinstance(pointwise, MonotonicNetwork):
+        table = torch.cat([o.detach().float().reshape(-1) for o in operands])
+        return _Function(functions.NETWORK, table, count=operands[1].numel())
+    return _Function(functions.IDENTITY)

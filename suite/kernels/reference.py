@@ -17,15 +17,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from suite.kernels.arithmetic import linear
+from suite.spec.recipe import Arithmetic
+
 Pointwise = Callable[[Tensor], Tensor]
 
 
-def _logits(contexts: Tensor, weight: Tensor, bias: Tensor | None, pointwise: Pointwise) -> Tensor:
-    return pointwise(functional.linear(contexts, weight, bias))
+def _logits(
+    contexts: Tensor, weight: Tensor, bias: Tensor | None, pointwise: Pointwise, arithmetic: Arithmetic
+) -> Tensor:
+    return pointwise(linear(contexts, weight, bias, arithmetic))
 
 
 def mixture_log_probs(
-    contexts: Tensor, log_prior: Tensor | None, weight: Tensor, bias: Tensor | None, pointwise: Pointwise
+    contexts: Tensor,
+    log_prior: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    pointwise: Pointwise,
+    arithmetic: Arithmetic = "float32",
 ) -> Tensor:
     """Log-probabilities of every word.
 
@@ -35,11 +45,12 @@ def mixture_log_probs(
         weight: [V, d], the output embeddings.
         bias: [V] or None.
         pointwise: increasing g applied to every logit.
+        arithmetic: of the product.
 
     Returns:
         [N, V] in the dtype of ``contexts``.
     """
-    log_p = functional.log_softmax(_logits(contexts, weight, bias, pointwise), dim=-1)
+    log_p = functional.log_softmax(_logits(contexts, weight, bias, pointwise, arithmetic), dim=-1)
     if log_prior is None:
         return log_p.squeeze(1)
     return torch.logsumexp(log_prior.unsqueeze(-1) + log_p, dim=1)
@@ -53,6 +64,7 @@ def mixture_nll(
     targets: Tensor,
     pointwise: Pointwise,
     eps: float = 0.0,
+    arithmetic: Arithmetic = "float32",
 ) -> Tensor:
     """Negative log-likelihood of one target word a context, in nats.
 
@@ -64,11 +76,12 @@ def mixture_nll(
         targets: [N], word ids.
         pointwise: increasing g applied to every logit.
         eps: the MoS authors train on log(p + 1e-8); 0 is the true likelihood.
+        arithmetic: of the product.
 
     Returns:
         [N].
     """
-    transformed = _logits(contexts, weight, bias, pointwise)
+    transformed = _logits(contexts, weight, bias, pointwise, arithmetic)
     index = targets.view(-1, 1, 1).expand(-1, transformed.shape[1], 1)
     log_p = transformed.gather(-1, index).squeeze(-1) - torch.logsumexp(transformed, dim=-1)
     if log_prior is not None:

@@ -1,211 +1,232 @@
-"""The elementwise work of the one-pass loss in Triton: g, the log-sum-exp, the mixture, and dz in place.
+"""The elementwise work of the one-pass loss in Triton: g, the log-sum-exp, the mixture, and the logits' gradient.
 
-Two passes over a chunk of logits [n K, V], one program a row (a token's expert): the first finds the row's
-log-normaliser and log p_k(target); the second mixes the K experts of its token and overwrites the logits by the
-gradient. Statistics are float32 whatever the logits are; sums run in a fixed order, so runs repeat bit for bit. The
-bias is added here and the products have no epilogue.
+Three kernels over a chunk of logits [n K, width], a row a token's expert. ``_statistics`` reads every row once: each
+lane keeps a maximum and a sum of its own, so a row is reduced across lanes once, at its end. ``_mix`` turns a token's
+experts into its loss and their shares. ``_gradient`` reads the rows again, last ones first since they are the likeliest
+to be in the cache still, writes the gradient, and sums it by column for the bias. All statistics and sums are float32
+whatever the logits are, and in a fixed order (but for PLIF's, see ``add_to_pieces``), so runs repeat bit for bit.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-# The fastest of a sweep on an H200, at 10,000 and at 33,278 words, in float32 and in bfloat16.
-_BLOCK = 2048
-_WARPS = 4
+from suite.kernels.triton_functions import (
+    IDENTITY,
+    NETWORK,
+    PLIF,
+    add_to_pieces,
+    network_sums,
+    transformed,
+)
+
+# Sizes that change with the length of a segment: a kernel made for one serves all.
+_SIZES = ["rows", "experts", "tokens"]
+_PARTS = ["targets", "log_prior", "row_weight", "nll", "of_log_prior"]
 
 
-class Rows(NamedTuple):
-    """Result for a chunk of n tokens: ``nll`` [n] and the gradient by the log prior [n, K] (None where K = 1)."""
-
-    nll: Tensor
-    of_log_prior: Tensor | None
-
-
-@triton.jit
-def _log_sigmoid(x):  # type: ignore[no-untyped-def]
-    return tl.minimum(x, 0.0) - tl.log(1.0 + tl.exp(-tl.abs(x)))
-
-
-@triton.jit
-def _normalise(  # type: ignore[no-untyped-def]
+@triton.jit(do_not_specialize=_SIZES[:2], do_not_specialize_on_alignment=_PARTS[:1])
+def statistics(  # type: ignore[no-untyped-def]
     logits,
     bias,
     targets,
+    table,
     log_normaliser,
     log_p,
     stride,
+    rows,
     experts,
-    c,
-    k,
+    a,
+    b,
     WORDS: tl.constexpr,
     BIAS: tl.constexpr,
-    GSS: tl.constexpr,
+    FUNCTION: tl.constexpr,
+    COUNT: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Log-normaliser of a row and log p of its target, in one pass with a running maximum."""
-    row = tl.program_id(0)
+    """Log-normaliser of ROWS rows, and log p of their targets."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    present = row < rows
     base = logits + row.to(tl.int64) * stride
     columns = tl.arange(0, BLOCK)
-    largest = -float("inf")
-    total = 0.0
+    # Finite, so that the difference to a masked element is a number.
+    largest = tl.full([ROWS, BLOCK], -3.0e38, tl.float32)
+    total = tl.zeros([ROWS, BLOCK], tl.float32)
     for start in range(0, WORDS, BLOCK):
         index = start + columns
-        inside = index < WORDS
-        t = tl.load(base + index, mask=inside, other=-float("inf")).to(tl.float32)
+        inside = present[:, None] & (index < WORDS)[None, :]
+        z = tl.load(base[:, None] + index[None, :], mask=inside, other=0.0).to(tl.float32)
         if BIAS:
-            t += tl.load(bias + index, mask=inside, other=0.0)
-        if GSS:
-            t = tl.where(inside, t + (k - 1.0) * _log_sigmoid(t - c), -float("inf"))
-        new = tl.maximum(largest, tl.max(t, 0))
-        total = total * tl.exp(largest - new) + tl.sum(tl.exp(t - new), 0)
-        largest = new
-    lse = largest + tl.log(total)
-    target = tl.load(targets + row // experts)
-    at = tl.load(base + target).to(tl.float32)
+            z += tl.load(bias + index, mask=index < WORDS, other=0.0)[None, :]
+        t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
+        t = tl.where(inside, t, -float("inf"))
+        difference = t - largest
+        # One of the two exponentials of a running maximum is always that of zero.
+        smaller = tl.exp(-tl.abs(difference))
+        total = tl.where(difference > 0.0, total * smaller + f, total + smaller * f)
+        largest = tl.maximum(largest, t)
+    top = tl.max(largest, 1)
+    lse = top + tl.log(tl.where(present, tl.sum(total * tl.exp(largest - top[:, None]), 1), 1.0))
+    target = tl.load(targets + row // experts, mask=present, other=0)
+    z = tl.load(base + target, mask=present, other=0.0).to(tl.float32)
     if BIAS:
-        at += tl.load(bias + target)
-    if GSS:
-        at = at + (k - 1.0) * _log_sigmoid(at - c)
-    tl.store(log_normaliser + row, lse)
-    tl.store(log_p + row, at - lse)
+        z += tl.load(bias + target, mask=present, other=0.0)
+    t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
+    tl.store(log_normaliser + row, lse, mask=present)
+    tl.store(log_p + row, t + tl.log(f) - lse, mask=present)
 
 
-@triton.jit
-def _differentiate(  # type: ignore[no-untyped-def]
-    logits,
-    bias,
-    targets,
-    log_normaliser,
+@triton.jit(do_not_specialize=[*_SIZES[1:], "log_eps", "uniform"], do_not_specialize_on_alignment=_PARTS[1:])
+def mix(  # type: ignore[no-untyped-def]
     log_p,
     log_prior,
     row_weight,
     nll,
+    share,
     of_log_prior,
-    stride,
+    tokens,
     experts,
     log_eps,
-    c,
-    k,
-    WORDS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BIAS: tl.constexpr,
+    uniform,
     MIXED: tl.constexpr,
+    UNIFORM: tl.constexpr,
     EPS: tl.constexpr,
-    GSS: tl.constexpr,
+    OF_PRIOR: tl.constexpr,
     EXPERTS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
-    """Mix the token's experts, then overwrite the row's logits by the gradient; columns beyond WORDS become zero."""
-    row = tl.program_id(0)
-    token = row // experts
-    own = tl.load(log_p + row)
-    mixed = own
+    """Loss of TOKENS tokens, and the share w p_k / p of each of their experts."""
+    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    here = token < tokens
+    lanes = tl.arange(0, EXPERTS)
+    row = token[:, None] * experts + lanes[None, :]
+    present = here[:, None] & (lanes < experts)[None, :]
+    joint = tl.load(log_p + row, mask=present, other=-float("inf"))
     if MIXED:
-        lanes = tl.arange(0, EXPERTS)
-        present = lanes < experts
-        joint = tl.load(log_p + token * experts + lanes, mask=present, other=-float("inf"))
-        joint += tl.load(log_prior + token * experts + lanes, mask=present, other=0.0)
-        top = tl.max(joint, 0)
-        mixed = top + tl.log(tl.sum(tl.exp(joint - top), 0))
-        own += tl.load(log_prior + row)
-    share = tl.load(row_weight + token)
+        joint += tl.load(log_prior + row, mask=present, other=0.0)
+    joint = tl.where(here[:, None], joint, 0.0)
+    top = tl.max(joint, 1)
+    top = tl.where(top == -float("inf"), 0.0, top)
+    mixed = top + tl.log(tl.sum(tl.exp(joint - top[:, None]), 1))
+    weight = tl.full([TOKENS], 0.0, tl.float32) + uniform
+    if not UNIFORM:
+        weight = tl.load(row_weight + token, mask=here, other=0.0)
     likelihood = mixed
     if EPS:
         larger = tl.maximum(mixed, log_eps)
         likelihood = larger + tl.log(tl.exp(mixed - larger) + tl.exp(log_eps - larger))
-        share = share * tl.exp(mixed - likelihood)
-    part = share * tl.exp(own - mixed)
-    if row == token * experts:
-        tl.store(nll + token, -likelihood)
-    if MIXED:
-        tl.store(of_log_prior + row, -part)
-    lse = tl.load(log_normaliser + row)
-    target = tl.load(targets + token)
-    base = logits + row.to(tl.int64) * stride
-    columns = tl.arange(0, BLOCK)
-    for start in range(0, WIDTH, BLOCK):
-        index = start + columns
-        inside = index < WORDS
-        z = tl.load(base + index, mask=inside, other=0.0).to(tl.float32)
-        if BIAS:
-            z += tl.load(bias + index, mask=inside, other=0.0)
-        t = z
-        if GSS:
-            t = z + (k - 1.0) * _log_sigmoid(z - c)
-        of_z = part * (tl.exp(t - lse) - tl.where(index == target, 1.0, 0.0))
-        if GSS:
-            of_z = of_z * (1.0 + (k - 1.0) * tl.sigmoid(c - z))
-        of_z = tl.where(inside, of_z, 0.0)
-        tl.store(base + index, of_z.to(logits.dtype.element_ty), mask=index < WIDTH)
+        weight = weight * tl.exp(mixed - likelihood)
+    part = weight[:, None] * tl.exp(joint - mixed[:, None])
+    tl.store(nll + token, -likelihood, mask=here)
+    tl.store(share + row, part, mask=present)
+    if OF_PRIOR:
+        tl.store(of_log_prior + row, -part, mask=present)
 
 
-def differentiate_rows(
-    logits: Tensor,
-    words: int,
-    bias: Tensor | None,
-    targets: Tensor,
-    log_prior: Tensor | None,
-    row_weight: Tensor,
-    experts: int,
-    gss: tuple[float, float] | None,
-    eps: float,
-) -> Rows:
-    """Overwrite a chunk's logits by the gradient of the weighted loss by them.
+@triton.jit(do_not_specialize=[*_SIZES[:2], "host_scale"], do_not_specialize_on_alignment=_PARTS[:1])
+def gradient(  # type: ignore[no-untyped-def]
+    logits,
+    out,
+    bias,
+    targets,
+    table,
+    log_normaliser,
+    share,
+    scale,
+    of_bias,
+    sums,
+    fixed,
+    stride,
+    out_stride,
+    rows,
+    experts,
+    a,
+    b,
+    host_scale,
+    WORDS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BIAS: tl.constexpr,
+    OF_BIAS: tl.constexpr,
+    SCALE: tl.constexpr,
+    FUNCTION: tl.constexpr,
+    COUNT: tl.constexpr,
+    SUMS: tl.constexpr,
+    COPIES: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Gradient of BLOCK columns in GROUP rows; columns beyond WORDS become zero.
 
-    Args:
-        logits: [n K, width >= V] without the bias; overwritten, columns from V on with zeros.
-        words: V.
-        bias: [V] in float32, or None.
-        targets: [n], word ids.
-        log_prior: [n, K] in float32, or None where K = 1.
-        row_weight: [n] in float32.
-        experts: K.
-        gss: (c, k) of the generalised sigsoftmax, or None for the identity.
-        eps: the loss is -log(p + eps).
+    ``of_bias`` [groups, WIDTH] collects the sums over a group's rows, chunk after chunk. SCALE: 0 none, 1 a number,
+    2 a tensor. SUMS: how ``sums`` of g's own parameters are taken, 0 not at all; see ``add_to_pieces``.
     """
-    rows, width = logits.shape
-    tokens = rows // experts
-    log_normaliser, log_p = torch.empty(2, rows, dtype=torch.float32, device=logits.device)
-    nll = torch.empty(tokens, dtype=torch.float32, device=logits.device)
-    of_prior = None if log_prior is None else torch.empty_like(log_prior)
-    c, k = gss or (0.0, 1.0)
-    # Triton wants a pointer even where the compiled kernel never reads it.
-    unused = logits
-    shared = {
-        "WORDS": words,
-        "BIAS": bias is not None,
-        "GSS": gss is not None,
-        "BLOCK": min(_BLOCK, triton.next_power_of_2(width)),
-        "num_warps": _WARPS,
-    }
-    some_bias = unused if bias is None else bias
-    _normalise[(rows,)](logits, some_bias, targets, log_normaliser, log_p, logits.stride(0), experts, c, k, **shared)
-    _differentiate[(rows,)](
-        logits,
-        some_bias,
-        targets,
-        log_normaliser,
-        log_p,
-        unused if log_prior is None else log_prior,
-        row_weight,
-        nll,
-        unused if of_prior is None else of_prior,
-        logits.stride(0),
-        experts,
-        math.log(eps) if eps > 0 else 0.0,
-        c,
-        k,
-        WIDTH=width,
-        MIXED=log_prior is not None,
-        EPS=eps > 0,
-        EXPERTS=triton.next_power_of_2(experts),
-        **shared,
-    )
-    return Rows(nll, of_prior)
+    block = tl.program_id(0)
+    group = tl.num_programs(1) - 1 - tl.program_id(1)
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    word = index < WORDS
+    column_sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    offset = tl.zeros([BLOCK], tl.float32)
+    if BIAS:
+        offset = tl.load(bias + index, mask=word, other=0.0)
+    factor = 1.0
+    if SCALE == 1:
+        factor = host_scale
+    if SCALE == 2:
+        factor = tl.load(scale)
+    for first in range(0, GROUP, ROWS):
+        row = group * GROUP + first + tl.arange(0, ROWS)
+        present = row < rows
+        inside = present[:, None] & word[None, :]
+        lse = tl.load(log_normaliser + row, mask=present, other=0.0)
+        part = tl.load(share + row, mask=present, other=0.0)
+        target = tl.load(targets + row // experts, mask=present, other=-1)
+        at = row.to(tl.int64)[:, None] * stride + index[None, :]
+        z = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
+        if BIAS:
+            z += offset[None, :]
+        t, f, slope = transformed(z, table, a, b, COUNT, FUNCTION)
+        p = tl.exp(t - lse[:, None]) * f
+        hit = index[None, :] == target[:, None]
+        of_t = tl.where(inside, part[:, None] * (p - tl.where(hit, 1.0, 0.0)), 0.0)
+        of_z = of_t
+        if FUNCTION != IDENTITY:
+            of_z = of_t * slope
+        if FUNCTION == PLIF and SUMS != 0:
+            copy = (block + group) % COPIES
+            add_to_pieces(z, of_t, inside, sums + copy * (2 * COUNT), fixed, a, b, COUNT, SUMS)
+        if FUNCTION == NETWORK and SUMS != 0:
+            program = group * tl.num_programs(0) + block
+            network_sums(z, of_t, table, sums + program * (1 + 3 * COUNT), COUNT)
+        if OF_BIAS:
+            column_sums += of_z
+        to = row.to(tl.int64)[:, None] * out_stride + index[None, :]
+        filled = present[:, None] & (index < WIDTH)[None, :]
+        tl.store(out + to, (of_z * factor).to(out.dtype.element_ty), mask=filled)
+    if OF_BIAS:
+        collected = of_bias + group.to(tl.int64) * WIDTH + index
+        before = tl.load(collected, mask=word, other=0.0)
+        tl.store(collected, before + tl.sum(column_sums, 0), mask=word)
+
+
+@triton.jit(do_not_specialize=["count"])
+def _rescale(values, factor, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    by = tl.load(factor)
+    if by != 1.0:
+        for start in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
+            index = start + tl.arange(0, BLOCK)
+            inside = index < count
+            tl.store(values + index, tl.load(values + index, mask=inside) * by, mask=inside)
+
+
+def rescale_(values: Tensor, factor: Tensor) -> Tensor:
+    """Multiply in place by a scalar tensor; where that is 1, the device finds out and leaves ``values`` alone."""
+    if not values.is_contiguous() or values.dtype != factor.dtype or values.numel() >= 2**30:
+        return values.mul_(factor)
+    block = 2048
+    programs = max(1, min(1024, triton.cdiv(values.numel(), block)))
+    _rescale[(programs,)](values, factor, values.numel(), BLOCK=block)
+    return values

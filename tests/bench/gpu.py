@@ -1,140 +1,183 @@
 """Time and memory of the head's loss on a GPU, every form beside its peers in one run: ``make bench-gpu``.
 
-Forward and backward from float32 parameters; medians of device-event timings of a replayed CUDA graph on random data;
-memory is the allocator's peak above the inputs. Writes results/benchmarks/heads.json and prints the same as a table.
+Forward and backward from float32 parameters on random data. Every form of a shape is captured in a CUDA graph; then
+all are replayed in turn, round after round, and each gets the median of its device-event timings. Memory is the
+allocator's peak of an eager step above the inputs. Writes results/benchmarks/heads.json, from which README's table of
+costs is made, and prints the same.
+
+    python tests/bench/gpu.py --check      errors against the float64 truth, nothing else (30 s)
+    python tests/bench/gpu.py              errors, then times (two minutes)
+    python tests/bench/gpu.py --sweep      the kernels' constants and chunk sizes, printed
+    python tests/bench/gpu.py --profile    time by kernel of a step, printed
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
 import statistics
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from gpu_cases import SHAPES, Case, Inputs, cases, sweeps
+from gpu_check import check
 from tabulate import tabulate
-from torch import Tensor
-from torch.nn import functional
-
-from suite.kernels import chunked, fused, reference
-from suite.models.heads.learnable import Plif
-from suite.models.heads.pointwise import Identity, Sigsoftmax
 
 OUT = Path("results/benchmarks/heads.json")
 MIB = 2**20
-# name: contexts N, experts K, dimension d, words V
-SHAPES = {"ptb": (840, 15, 280, 10_000), "ptb, one softmax": (840, 1, 400, 10_000), "large": (4096, 10, 512, 33_278)}
-SHAPES["large, one softmax"] = (4096, 1, 512, 33_278)
-Case = tuple[str, str, Callable[[], Tensor]]
+ROUNDS = 25
+BEGAN = time.perf_counter()
 
 
-def cases(contexts: Tensor, log_prior: Tensor | None, weight: Tensor, bias: Tensor, targets: Tensor) -> list[Case]:
-    """(form, arithmetic, loss) of everything that is timed at one shape."""
-    plif = Plif().cuda()
+class Ready(NamedTuple):
+    """A form that has been captured, with the peak of its eager step."""
 
-    def materialised() -> Tensor:
-        return reference.mixture_nll(contexts, log_prior, weight, bias, targets, Identity()).mean()
-
-    def autocast(loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        def run() -> Tensor:
-            with torch.autocast("cuda", torch.bfloat16):
-                return loss()
-
-        return run
-
-    def fast(g: Any, dtype: torch.dtype) -> Callable[[], Tensor]:
-        return lambda: fused.mixture_nll(contexts, log_prior, weight, bias, targets, g, dtype=dtype)[0]
-
-    found: list[Case] = [
-        ("materialised", "tf32", materialised),
-        ("materialised, torch.compile", "tf32", torch.compile(materialised)),
-        ("materialised", "bf16", autocast(materialised)),
-        ("materialised, torch.compile", "bf16", autocast(torch.compile(materialised))),
-        ("one pass, torch", "tf32", lambda: _torch(Identity())),
-        ("one pass, torch, PLIF 1e5", "tf32", lambda: _torch(plif)),
-    ]
-
-    def _torch(g: Any) -> Tensor:
-        return chunked.mixture_nll(contexts, log_prior, weight, bias, targets, g)[0]
-
-    for name, dtype in (("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
-        found.append(("one pass, Triton", name, fast(Identity(), dtype)))
-        found.append(("one pass, Triton, sigsoftmax", name, fast(Sigsoftmax(), dtype)))
-    if contexts.shape[1] == 1:
-
-        def linear() -> Tensor:
-            return functional.cross_entropy(functional.linear(contexts.squeeze(1), weight, bias).float(), targets)
-
-        found += [("torch cross_entropy", "tf32", linear), ("torch cross_entropy", "bf16", autocast(linear))]
-    return found
+    row: dict[str, Any]
+    replay: Callable[[], None]
+    graph: torch.cuda.CUDAGraph | None
 
 
-def measure(loss: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[float, float]:
-    """Median milliseconds of a replayed step, and its eager peak above the inputs in MiB."""
+def say(text: str) -> None:
+    """A line of progress with the seconds since the start."""
+    print(f"[{time.perf_counter() - BEGAN:6.1f} s] {text}", flush=True)
 
-    def step() -> None:
-        for leaf in leaves:
-            leaf.grad = None
-        torch.autograd.backward(loss())
 
+def prepare(case: Case, row: dict[str, Any]) -> Ready:
+    """Warm up, take the eager peak, and capture a graph where the case is one that may be captured."""
+    torch.backends.cuda.matmul.allow_tf32 = case.arithmetic == "tf32"
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
+        for _ in range(2):
+            case.step()
     torch.cuda.synchronize()
-    for leaf in leaves:
-        leaf.grad = None
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    step()
+    case.step()
     torch.cuda.synchronize()
-    peak = (torch.cuda.max_memory_allocated() - before) / MIB
+    row["peak_mib"] = round((torch.cuda.max_memory_allocated() - before) / MIB, 1)
+    if not case.capture:
+        row["timing"] = "eager"
+        return Ready(row, case.step, None)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        step()
-    times = []
-    for repeat in range(35):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        if repeat >= 5:
-            times.append(begin.elapsed_time(end))
-    return statistics.median(times), peak
+        case.step()
+    row["timing"] = "graph"
+    return Ready(row, graph.replay, graph)
 
 
-def main() -> None:
-    """Measure every case at every shape."""
-    torch.backends.cuda.matmul.allow_tf32 = True
+def timed(ready: list[Ready], rounds: int = ROUNDS) -> None:
+    """Replay every form in turn, round after round; the medians go into the rows."""
+    times: list[list[float]] = [[] for _ in ready]
+    for repeat in range(rounds + 2):
+        for form, taken in zip(ready, times, strict=True):
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            form.replay()
+            end.record()
+            torch.cuda.synchronize()
+            if repeat >= 2:
+                taken.append(begin.elapsed_time(end))
+    for form, taken in zip(ready, times, strict=True):
+        form.row["ms"] = round(statistics.median(taken), 4)
+
+
+def measured(shape: str, found: Iterable[Case], inputs: Inputs, rounds: int = ROUNDS) -> list[dict[str, Any]]:
+    """One row a case; a case that fails says why and the rest goes on."""
+    rows, ready = [], []
+    for case in found:
+        row = {"shape": shape, **inputs.sizes(), "form": case.form, "dtype": case.arithmetic}
+        rows.append(row)
+        try:
+            ready.append(prepare(case, row))
+        except Exception as failure:
+            row["failed"] = f"{type(failure).__name__}: {failure}".splitlines()[0][:300]
+            say(f"{shape}: {case.form} ({case.arithmetic}) failed: {row['failed']}")
+            torch.cuda.synchronize()
+        else:
+            say(f"{shape}: {case.form} ({case.arithmetic}) ready, {row['peak_mib']} MiB")
+    timed(ready, rounds)
+    for form in ready:
+        if form.graph is not None:
+            form.graph.reset()
+    ready.clear()
+    gc.collect()
+    torch.cuda.empty_cache()
+    return rows
+
+
+def benchmark(chosen: list[str]) -> list[dict[str, Any]]:
+    """Every form at every shape."""
     rows = []
-    for shape, (tokens, experts, size, words) in SHAPES.items():
-        torch.manual_seed(0)
-        contexts = torch.tanh(torch.randn(tokens, experts, size, device="cuda")).requires_grad_()
-        prior = torch.log_softmax(torch.randn(tokens, experts, device="cuda"), -1).requires_grad_()
-        weight = (torch.rand(words, size, device="cuda") * 0.2 - 0.1).requires_grad_()
-        bias = torch.zeros(words, device="cuda").requires_grad_()
-        targets = torch.randint(words, (tokens,), device="cuda")
-        log_prior = prior if experts > 1 else None
-        leaves = [contexts, prior, weight, bias]
-        for form, arithmetic, loss in cases(contexts, log_prior, weight, bias, targets):
-            row = {"shape": shape, "N": tokens, "K": experts, "d": size, "V": words, "form": form, "dtype": arithmetic}
-            try:
-                milliseconds, peak = measure(loss, leaves)
-                rows.append({**row, "ms": round(milliseconds, 3), "peak_mib": round(peak, 1)})
-            except Exception as error:
+    for shape in chosen:
+        inputs = Inputs.random(*SHAPES[shape])
+        rows += measured(shape, cases(shape, inputs), inputs, 5 if shape == "1b-word" else ROUNDS)
+        del inputs
+    return rows
+
+
+def sweep() -> None:
+    """Constants of the kernels and sizes of chunks: what the defaults were taken from."""
+    for title, inputs, found in sweeps():
+        rows = measured(title, found, inputs, 10)
+        print(tabulate([{k: v for k, v in r.items() if k not in inputs.sizes()} for r in rows], headers="keys"))
+
+
+def profile(chosen: list[str]) -> None:
+    """Device time of a step by kernel."""
+    for shape in chosen:
+        inputs = Inputs.random(*SHAPES[shape])
+        for case in cases(shape, inputs):
+            if not case.form.startswith("one pass"):
+                continue
+            torch.backends.cuda.matmul.allow_tf32 = case.arithmetic == "tf32"
+            for _ in range(3):
+                case.step()
+            torch.cuda.synchronize()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+                case.step()
                 torch.cuda.synchronize()
-                rows.append({**row, "failed": str(error).splitlines()[0][:200]})
-            print(rows[-1], flush=True)
-            torch.cuda.empty_cache()
-    OUT.parent.mkdir(parents=True, exist_ok=True)
+            kernels = sorted(seen.key_averages(), key=lambda k: -k.self_device_time_total)
+            say(f"{shape}, {case.form}, {case.arithmetic}")
+            for kernel in kernels[:14]:
+                print(
+                    f"    {kernel.self_device_time_total:9.1f} us {kernel.count:4d} x  {kernel.key[:150]}", flush=True
+                )
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser()
+    for what in ("--check", "--sweep", "--profile"):
+        parser.add_argument(what, action="store_true")
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
+    options = parser.parse_args()
+    if options.sweep:
+        sweep()
+        return 0
+    if options.profile:
+        profile(options.shapes if len(options.shapes) < len(SHAPES) else ["ptb"])
+        return 0
+    right = check()
+    say("checked")
+    if options.check:
+        return 0 if right else 1
+    rows = benchmark(options.shapes)
     where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-    OUT.write_text(json.dumps({**where, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({**where, "errors_within_bounds": right, "rows": rows}, indent=1) + "\n"
+    if len(options.shapes) == len(SHAPES):
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(text, encoding="utf-8")
     print(tabulate(rows, headers="keys"))
+    return 0 if right else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,14 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from suite.errors import InputError
-from suite.kernels import reference
+from suite.kernels import distributions, reference, twice
+from suite.kernels.arithmetic import linear
 from suite.kernels.choice import Kernel, choose
-from suite.models.dropout import locked_dropout
+from suite.kernels.projection import Projection, expert_contexts
+from suite.models.dropout import draw_mask
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.components import create
 from suite.spec.recipe import Arithmetic
 from suite.spec.types import NonNegativeFloat, PointwiseOption, PositiveInt, Probability
 
+# Expert contexts above this size (with their gradients three times as much) are made chunk by chunk.
+PROJECTION_BYTES = 64 * 2**20
 INIT_RANGE = 0.1  # output embeddings start uniform in [-0.1, 0.1], as in the AWD-LSTM and MoS code
 
 
@@ -99,48 +103,116 @@ class Head(nn.Module):
         Returns:
             Expert contexts [N, K, d] and their log weights [N, K]; None where a single softmax remains.
         """
+        arithmetic = self._arithmetic()
         rows = contexts.shape[:-1].numel()
         if self.prior is None or self.projection is None:
-            projected = contexts if self.projection is None else self.projection(contexts)
+            projected = contexts
+            if self.projection is not None:
+                projected = linear(contexts, self.projection.weight, None, arithmetic)
             return projected.reshape(rows, 1, self.dimension), None
-        latent = torch.tanh(self.projection(contexts))
-        latent = locked_dropout(latent, self.latent_dropout, self.training).view(rows, self.experts, self.dimension)
-        log_prior = functional.log_softmax(self.prior(contexts).view(rows, self.experts), dim=-1)
+        made = expert_contexts(contexts.reshape(rows, -1), self._projection(contexts), arithmetic)
+        log_prior = self._log_prior(contexts)
         if self.mix_contexts:
-            return torch.einsum("nk,nkd->nd", log_prior.exp(), latent).unsqueeze(1), None
-        return latent, (log_prior if self.experts > 1 else None)
+            return torch.einsum("nk,nkd->nd", log_prior.exp(), made).unsqueeze(1), None
+        return made, (log_prior if self.experts > 1 else None)
 
     def loss(self, contexts: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean training loss (with eps) of ``targets`` [N], and each one's nats [N] without a gradient.
 
         ``self.kernel`` says how; what was used last stands in ``self.kernel_used``.
         """
-        self.kernel_used = choose(self.kernel, contexts.device, self.pointwise)
+        self.kernel_used = self._kernel(contexts)
         if self.kernel_used == "reference":
-            nll = self.nll(contexts, targets)
+            latent, log_prior = self.mixture(contexts)
+            nll = reference.mixture_nll(
+                latent,
+                log_prior,
+                self.weight,
+                self.bias,
+                targets.reshape(-1),
+                self.pointwise,
+                self.eps,
+                self._arithmetic(),
+            )
             return nll.mean(), nll.detach()
-        latent, log_prior = self.mixture(contexts)
-        if self.kernel_used == "triton":
-            # Imported where it is used: Triton is there only with a GPU build of torch.
-            from suite.kernels import fused as kernel
-        else:
-            from suite.kernels import chunked as kernel  # type: ignore[no-redef]
-        return kernel.mixture_nll(
-            latent, log_prior, self.weight, self.bias, targets.reshape(-1), self.pointwise, eps=self.eps
-        )
+        return self._one_pass(self.kernel_used, contexts, targets, self.eps)
 
     def nll(self, contexts: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood [N] in nats of ``targets`` [N], given contexts [T, B, H] or [N, H]."""
-        latent, log_prior = self.mixture(contexts)
+        """Negative log-likelihood [N] in nats of ``targets`` [N], given contexts [T, B, H] or [N, H].
+
+        Without gradients no more than a chunk of logits exists at a time. With them each token's loss may be used in
+        any way and differentiated again, in the checkpointed form: :meth:`loss` is much the faster.
+        """
         eps = self.eps if self.training else 0.0
-        return reference.mixture_nll(
-            latent, log_prior, self.weight, self.bias, targets.reshape(-1), self.pointwise, eps
+        if not torch.is_grad_enabled():
+            kernel = self._kernel(contexts)
+            return self._one_pass("chunked" if kernel == "reference" else kernel, contexts, targets, eps)[1]
+        latent, log_prior = self.mixture(contexts)
+        return twice.mixture_nll(
+            latent, log_prior, self.weight, self.bias, targets.reshape(-1), self.pointwise, eps, self._arithmetic()
         )
 
     def log_probs(self, contexts: Tensor) -> Tensor:
-        """Log-probabilities [N, V] of every word, given contexts [T, B, H] or [N, H]."""
+        """Log-probabilities [N, V] of every word, given contexts [T, B, H] or [N, H], in their dtype."""
         latent, log_prior = self.mixture(contexts)
-        return reference.mixture_log_probs(latent, log_prior, self.weight, self.bias, self.pointwise)
+        return distributions.mixture_log_probs(
+            latent, log_prior, self.weight, self.bias, self.pointwise, self._arithmetic()
+        )
+
+    def _arithmetic(self) -> Arithmetic:
+        """What the recipe asks for in training; evaluation multiplies what it is given."""
+        return self.arithmetic if self.training else "float32"
+
+    def _kernel(self, contexts: Tensor) -> Kernel:
+        return choose(self.kernel, contexts, self.pointwise, self.experts, self.weight.shape[0])
+
+    def _log_prior(self, contexts: Tensor) -> Tensor:
+        assert self.prior is not None
+        return functional.log_softmax(self.prior(contexts).view(-1, self.experts), dim=-1)
+
+    def _projection(self, contexts: Tensor) -> Projection:
+        """The projection with this pass's locked dropout: one mask for all time steps of [T, B, H]."""
+        assert self.projection is not None
+        mask = None
+        if self.training and self.latent_dropout > 0.0:
+            streams = contexts.shape[-2]
+            mask = draw_mask((streams, self.projection.out_features), self.latent_dropout, contexts)
+        bias = self.projection.bias
+        return Projection(self.projection.weight, bias, self.experts, mask, 1.0 / (1.0 - self.latent_dropout))
+
+    def _one_pass(
+        self, kernel: Literal["chunked", "triton"], contexts: Tensor, targets: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        projection = None
+        if self._projects_in_chunks(contexts):
+            latent, log_prior = contexts.reshape(-1, contexts.shape[-1]), self._log_prior(contexts)
+            projection = self._projection(contexts)
+            log_prior = log_prior if self.experts > 1 else None
+        else:
+            latent, log_prior = self.mixture(contexts)
+        if kernel == "triton":
+            # Imported where it is used: Triton is there only with a GPU build of torch.
+            from suite.kernels import fused as form
+        else:
+            from suite.kernels import chunked as form  # type: ignore[no-redef]
+        return form.mixture_nll(
+            latent,
+            log_prior,
+            self.weight,
+            self.bias,
+            targets.reshape(-1),
+            self.pointwise,
+            eps=eps,
+            arithmetic=self._arithmetic(),
+            projection=projection,
+        )
+
+    def _projects_in_chunks(self, contexts: Tensor) -> bool:
+        """Whether the experts' contexts are made chunk by chunk: slower, and worth it where they are many."""
+        if self.prior is None or self.mix_contexts:
+            return False
+        size = contexts.shape[:-1].numel() * self.experts * self.dimension * contexts.element_size()
+        return size > PROJECTION_BYTES
 
 
 class Softmax(Head):

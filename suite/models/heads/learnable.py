@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from suite.models.heads.pointwise import Pointwise, Pullback
@@ -56,7 +55,9 @@ def _piecewise_gradients(
     piece, offset = _pieces(z, bound, knots)
     of_slope = of_start = None
     if learned:
-        of_slope = _bin_sums(piece, offset.mul_(grad), knots, deterministic)
+        # In place only where no one looks back: a gradient may be differentiated again.
+        weighted = offset * grad if torch.is_grad_enabled() else offset.mul_(grad)
+        of_slope = _bin_sums(piece, weighted, knots, deterministic)
         of_start = _bin_sums(piece, grad, knots, deterministic)
     return grad * slope[piece], of_slope, of_start
 
@@ -69,7 +70,6 @@ class _PiecewiseLinear(torch.autograd.Function):
         return _piecewise(z, slope, start, bound)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         z, slope = ctx.saved_tensors
         learned = any(ctx.needs_input_grad[1:3])
@@ -122,7 +122,11 @@ class Plif(Pointwise):
 
     def forward(self, z: Tensor) -> Tensor:
         """Elementwise f."""
-        slope, start = (o.to(z.dtype) for o in self.operands())
+        return self.evaluate(z, self.operands())
+
+    def evaluate(self, z: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
+        """See :meth:`Pointwise.evaluate`."""
+        slope, start = (o.to(z.dtype) for o in operands)
         out: Tensor = _PiecewiseLinear.apply(  # type: ignore[no-untyped-call]
             z, slope, start, self.bound, self.deterministic
         )
@@ -141,7 +145,6 @@ class _TanhSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         z, u, b, v = ctx.saved_tensors
         of_z = torch.zeros_like(z)
@@ -172,10 +175,17 @@ class MonotonicNetwork(Pointwise):
         self.raw_outer = nn.Parameter(torch.randn(units) * 0.1 - 4.0)
         self.bias = nn.Parameter(torch.linspace(-bound, bound, units) if units > 1 else torch.zeros(1))
 
+    def operands(self) -> tuple[Tensor, ...]:
+        """a, u [units], b [units] and v [units] of the formula."""
+        linear, u, v = (functional.softplus(raw) for raw in (self.raw_linear, self.raw_inner, self.raw_outer))
+        return linear, u, self.bias, v
+
     def forward(self, z: Tensor) -> Tensor:
         """Elementwise f."""
-        linear, u, v = (
-            functional.softplus(raw).to(z.dtype) for raw in (self.raw_linear, self.raw_inner, self.raw_outer)
-        )
-        tanh_sum: Tensor = _TanhSum.apply(z, u, self.bias.to(z.dtype), v)  # type: ignore[no-untyped-call]
+        return self.evaluate(z, self.operands())
+
+    def evaluate(self, z: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
+        """See :meth:`Pointwise.evaluate`."""
+        linear, u, b, v = (o.to(z.dtype) for o in operands)
+        tanh_sum: Tensor = _TanhSum.apply(z, u, b, v)  # type: ignore[no-untyped-call]
         return linear * z + tanh_sum

@@ -33,6 +33,12 @@ class Pointwise(nn.Module, ABC):
         """The tensors g is computed from, differentiable by g's parameters; made once for a whole pass."""
         return tuple(self.parameters())
 
+    def evaluate(self, z: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
+        """g(z) as a function of z and of what :meth:`operands` gave, differentiable by both as often as need be."""
+        names = [name for name, _ in self.named_parameters()]
+        out: Tensor = torch.func.functional_call(self, dict(zip(names, operands, strict=True)), (z,))
+        return out
+
     def pullback(self, z: Tensor, operands: tuple[Tensor, ...]) -> tuple[Tensor, Pullback]:
         """g(z) as a tensor of its own that may be overwritten, and how gradients go back through it.
 
@@ -40,11 +46,10 @@ class Pointwise(nn.Module, ABC):
             z: logits, any shape; may be overwritten by the pullback, not before.
             operands: what :meth:`operands` gave.
         """
-        names = [name for name, _ in self.named_parameters()]
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             leaves = tuple(o.detach().requires_grad_(o.requires_grad) for o in operands)
-            out = torch.func.functional_call(self, dict(zip(names, leaves, strict=True)), (leaf,))
+            out = self.evaluate(leaf, leaves)
         wanted = [leaf, *(o for o in leaves if o.requires_grad)]
 
         def back(grad: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:

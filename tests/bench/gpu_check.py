@@ -1,0 +1,190 @@
+"""Errors of the fused loss on a GPU against the float64 truth, beside the reference's own: ``gpu.py --check``.
+
+A fast form passes where its error is no larger than that of the reference in the same arithmetic (or, in half
+precision, of the reference under torch's autocast, whose logits are rounded too), with a small allowance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from suite.kernels import chunked, fused, reference
+from suite.kernels.fused import Tuning
+from suite.kernels.projection import Projection, expert_contexts
+from suite.models.heads.learnable import MonotonicNetwork, Plif
+from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
+
+TOKENS, SIZE, WORDS = 96, 72, 1003
+ALLOWANCE, FLOOR = 1.5, 3e-6
+FUNCTIONS: dict[str, Any] = {
+    "identity": Identity,
+    "sigsoftmax": Sigsoftmax,
+    "gss": lambda: GeneralizedSigsoftmax(c=-1.0, k=2.5),
+    "plif": lambda: Plif(knots=2000, slope_std=0.2),
+    "plif, deterministic": lambda: Plif(knots=2000, slope_std=0.2, deterministic=True),
+    "network": lambda: MonotonicNetwork(units=20),
+}
+HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def problem(g: Pointwise, experts: int, bias: bool, weighted: bool) -> tuple[list[Tensor | None], Tensor]:
+    """Contexts, log prior, weight, bias, row weights (leaves), and the targets."""
+    torch.manual_seed(experts)
+
+    def leaf(value: Tensor) -> Tensor:
+        return value.cuda().requires_grad_()
+
+    prior = leaf(torch.log_softmax(torch.randn(TOKENS, experts), -1)) if experts > 1 else None
+    tensors = [
+        leaf(torch.tanh(torch.randn(TOKENS, experts, SIZE))),
+        prior,
+        leaf(torch.randn(WORDS, SIZE) * 0.4),
+        leaf(torch.randn(WORDS)) if bias else None,
+        leaf(torch.rand(TOKENS) + 0.1) if weighted else None,
+    ]
+    return tensors, torch.randint(WORDS, (TOKENS,)).cuda()
+
+
+def results(loss: Tensor, tensors: list[Tensor | None], g: Pointwise) -> list[Tensor]:
+    """The loss and its gradients."""
+    leaves = [t for t in tensors if t is not None] + [p for p in g.parameters() if p.requires_grad]
+    return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+
+def plain(tensors: list[Tensor | None], targets: Tensor, g: Pointwise, eps: float, arithmetic: Any) -> list[Tensor]:
+    """By the reference."""
+    contexts, prior, weight, bias, share = tensors
+    nll = reference.mixture_nll(contexts, prior, weight, bias, targets, g, eps, arithmetic)  # type: ignore[arg-type]
+    return results(nll.mean() if share is None else (share * nll).sum(), tensors, g)
+
+
+def error(found: list[Tensor], truth: list[Tensor]) -> float:
+    """The largest relative error, by norm, of loss and gradients."""
+    pairs = zip(found, truth, strict=True)
+    return max(((a.double() - b).norm() / b.norm().clamp_min(1e-30)).item() for a, b in pairs)
+
+
+def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithmetic: str) -> list[dict[str, Any]]:
+    """Errors of every form for one combination."""
+    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
+    torch.manual_seed(1)
+    g: Pointwise = FUNCTIONS[name]().cuda()
+    tensors, targets = problem(g, experts, bias, weighted)
+    wide = [None if t is None else t.detach().double().requires_grad_() for t in tensors]
+    g.double()
+    truth = plain(wide, targets, g, eps, "float32")
+    g.float()
+    peers = [error(plain(tensors, targets, g, eps, arithmetic), truth)]
+    if arithmetic in HALF:
+        with torch.autocast("cuda", HALF[arithmetic]):
+            peers.append(error(plain(tensors, targets, g, eps, "float32"), truth))
+    contexts, prior, weight, offset, share = tensors
+    arguments = (contexts, prior, weight, offset, targets, g, share, eps, 10 * experts * WORDS * 4, arithmetic)
+    forms: dict[str, Any] = {"triton": fused.mixture_nll}
+    if arithmetic == "float16":
+        forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
+    if name == "plif":
+        forms["triton, scalar atomics"] = lambda *a: fused.mixture_nll(*a, None, Tuning(vector_atomics=False, copies=4))
+    if name == "identity":
+        forms["chunked"] = chunked.mixture_nll
+    rows = []
+    for form, loss in forms.items():
+        found = error(results(loss(*arguments)[0], tensors, g), truth)
+        rounded = arithmetic == "bfloat16" or "float16 logits" in form
+        allowed = ALLOWANCE * (max(peers) if rounded else peers[0]) + FLOOR
+        rows.append(
+            {
+                "g": name,
+                "K": experts,
+                "bias": bias,
+                "eps": eps,
+                "weights": weighted,
+                "arithmetic": arithmetic,
+                "form": form,
+                "error": found,
+                "reference": peers[0],
+                "autocast": peers[1] if len(peers) > 1 else None,
+                "verdict": "ok" if found <= allowed else "TOO LARGE",
+            }
+        )
+    return rows
+
+
+def projected(arithmetic: str) -> dict[str, Any]:
+    """The expert projection inside the chunks beside the same outside."""
+    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
+    torch.manual_seed(3)
+    contexts, weight = torch.randn(TOKENS, 40).cuda(), torch.randn(WORDS, SIZE).cuda() * 0.4
+    made = torch.randn(3 * SIZE, 40).cuda() * 0.2, torch.randn(3 * SIZE).cuda()
+    prior = torch.log_softmax(torch.randn(TOKENS, 3), -1).cuda()
+    mask, targets = torch.bernoulli(torch.full((12, 3 * SIZE), 0.7)).cuda(), torch.randint(WORDS, (TOKENS,)).cuda()
+
+    def run(dtype: torch.dtype, form: Any, inside: bool) -> list[Tensor]:
+        leaves = [t.to(dtype).requires_grad_() for t in (contexts, weight, *made)]
+        x, w, p, b = leaves
+        projection = Projection(p, b, 3, mask.to(dtype), 1 / 0.7)
+        kind = "float32" if dtype is torch.float64 else arithmetic
+        if inside:
+            budget = 10 * 3 * WORDS * 4
+            loss = form(x, prior, w, None, targets, Identity(), None, 0.0, budget, kind, projection)[0]
+        else:
+            latent = expert_contexts(x, projection, kind)  # type: ignore[arg-type]
+            loss = reference.mixture_nll(latent, prior.to(dtype), w, None, targets, Identity(), 0.0, kind).mean()  # type: ignore[arg-type]
+        return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+    truth = run(torch.float64, None, False)
+    own, found = (
+        error(run(torch.float32, None, False), truth),
+        error(run(torch.float32, fused.mixture_nll, True), truth),
+    )
+    allowed = (4.0 if arithmetic == "bfloat16" else ALLOWANCE) * own + FLOOR
+    verdict = "ok" if found <= allowed else "TOO LARGE"
+    return {"g": "identity", "K": 3, "arithmetic": arithmetic, "form": "projection in the loop", "error": found} | {
+        "reference": own,
+        "verdict": verdict,
+    }
+
+
+def repeats() -> dict[str, Any]:
+    """Whether the deterministic sums of PLIF's knots repeat bit for bit."""
+    g = Plif(knots=500, deterministic=True).cuda()
+    tensors, targets = problem(g, 15, True, False)
+    found = []
+    for _ in range(3):
+        loss, _ = fused.mixture_nll(*tensors[:4], targets, g)  # type: ignore[arg-type]
+        found.append(torch.autograd.grad(loss, g.raw_slopes)[0])
+    same = all(torch.equal(found[0], other) for other in found[1:])
+    return {"g": "plif, deterministic", "form": "repeats bit for bit", "verdict": "ok" if same else "DIFFERS"}
+
+
+def check() -> bool:
+    """Print the table of errors; whether every one is within its bound."""
+    rows: list[dict[str, Any]] = []
+    for arithmetic in ("float32", "tf32", "float16", "bfloat16"):
+        cases = [(name, 15, True, 0.0, False) for name in FUNCTIONS]
+        cases += [("identity", 1, True, 0.0, False), ("identity", 2, False, 1e-2, True), ("plif", 2, True, 1e-2, True)]
+        cases += [("sigsoftmax", 1, False, 0.0, True), ("plif, deterministic", 1, False, 0.0, True)]
+        for name, *rest in cases:
+            try:
+                rows += one(name, *rest, arithmetic)  # type: ignore[arg-type]
+            except Exception as failure:
+                message = f"{type(failure).__name__}: {failure}".splitlines()[0][:160]
+                rows.append({"g": name, "K": rest[0], "arithmetic": arithmetic, "verdict": message})
+        rows.append(_tried(lambda arithmetic=arithmetic: projected(arithmetic)))  # type: ignore[misc]
+    rows.append(_tried(repeats))
+    print(tabulate(rows, headers="keys", floatfmt=".2e"), flush=True)
+    wrong = [row for row in rows if row["verdict"] != "ok"]
+    print(f"{len(rows)} checks, {len(wrong)} wrong", flush=True)
+    return not wrong
+
+
+def _tried(test: Any) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = test()
+    except Exception as failure:
+        row = {"form": "extra", "verdict": f"{type(failure).__name__}: {failure}".splitlines()[0][:160]}
+    return row
