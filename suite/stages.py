@@ -49,6 +49,7 @@ class RunContext:
         save: writes a checkpoint with the stage's own state.
         checkpoint_seconds: how often a long stage should save.
         curves: one entry an evaluation, in order.
+        spectra: singular values by "stage split", pairs (index from 1, s / s_0).
         extras: cost figures only a stage can know (seconds_per_epoch, tokens_per_second ...).
     """
 
@@ -65,6 +66,7 @@ class RunContext:
     save: Callable[[dict[str, Any] | None], None]
     checkpoint_seconds: float = 30.0
     curves: list[dict[str, float]] = field(default_factory=list)
+    spectra: dict[str, list[list[float]]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
 
     @property
