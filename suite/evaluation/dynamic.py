@@ -20,6 +20,7 @@ from suite.evaluation.replay import Replayed
 from suite.evaluation.walk import Walk
 from suite.evaluation.watch import Watch, text_of
 from suite.models.language_model import LanguageModel
+from suite.spec.recipe import Arithmetic, Recipe
 from suite.spec.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from suite.stages import Measurements, RunContext
 
@@ -100,7 +101,7 @@ class DynamicEvaluation:
             raise InputError(f"stage {self.name}: weight_drop_leak: the encoder has no weight drop to leave on")
         keep = ("weight_drop",) if self._leak else ()
         with ExitStack() as stack:
-            stack.enter_context(differentiable(model, context.recipe.precision.evaluation or "float32", keep))
+            stack.enter_context(differentiable(model, _arithmetic(context.recipe), keep))
             before = stack.enter_context(weights_restored(parameters))
             stack.enter_context(own_random_stream(self._seed, context.device))
             # What one walk hands to the next; ``walk`` and ``random`` belong to the one at hand.
@@ -179,13 +180,14 @@ class DynamicEvaluation:
     ) -> dict[str, float]:
         """Score one split, learning from every segment after it is scored."""
         pull, rate = rates
+        weights: list[Tensor] = list(parameters)
 
         def learn(gradients: list[Tensor]) -> None:
-            torch._foreach_lerp_(parameters, before, pull)
-            torch._foreach_addcmul_(parameters, gradients, rate, value=-1.0)
+            torch._foreach_lerp_(weights, before, pull)
+            torch._foreach_addcmul_(weights, gradients, rate, value=-1.0)
 
         with torch.no_grad():
-            torch._foreach_copy_(parameters, before)
+            torch._foreach_copy_(weights, before)
         walk = Walk(context.model, columns, self._bptt, parameters, learn, scored=True)
         if "walk" in done:
             walk.load_state_dict(done["walk"])
@@ -206,6 +208,12 @@ class DynamicEvaluation:
     def _line(self, split: str, walk: Walk, tokens: int) -> str:
         nll = walk.mean_nll()
         return f"{self.name} {split} {walk.row / tokens:4.0%}  loss {nll:.3f}  ppl {math.exp(min(nll, 700.0)):.2f}"
+
+
+def _arithmetic(recipe: Recipe) -> Arithmetic:
+    """What evaluations are computed in, by the rule of :class:`suite.spec.recipe.Precision`."""
+    precision = recipe.precision
+    return precision.evaluation or ("tf32" if "tf32" in (precision.recurrence, precision.head) else "float32")
 
 
 def _adapting(model: LanguageModel, which: str) -> list[nn.Parameter]:

@@ -22,7 +22,8 @@ class Replayed:
         self._step = step
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        on_gpu = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         self._calls = 0
 
     def __call__(self) -> None:

@@ -40,7 +40,7 @@ def test_the_mean_over_drawn_pairs_is_that_over_all_within_its_error(tmp_path: P
     context = context_of(model, data, tmp_path)
     found = Divergence(pairs=4000, seed=3).run(context, None)
     for split in ("valid", "test"):
-        log_p = model.head.log_probs(contexts_along(model, data.streams[split], context)).detach()  # type: ignore[index]
+        log_p = model.head.log_probs(contexts_along(model, data.streams[split], context)).detach()
         every = (log_p.exp().unsqueeze(1) * (log_p.unsqueeze(1) - log_p.unsqueeze(0))).sum(-1)
         count = len(log_p)
         mean = float(every.sum()) / (count * (count - 1))

@@ -68,7 +68,7 @@ def by_the_equations(
         length = min(bptt, rows - 1 - i)
         model.zero_grad()
         loss, state = segment_loss(model, columns[i : i + length], columns[i + 1 : i + 1 + length], state, eps)
-        loss.backward()
+        torch.autograd.backward(loss)
         for name, p in learned.items():
             assert p.grad is not None
             squares[name] += p.grad**2
@@ -90,12 +90,11 @@ def by_the_equations(
             nats += float(segment_loss(copy.deepcopy(model), inputs, targets, state, 0.0)[0]) * len(inputs)
         model.zero_grad()
         loss, state = segment_loss(model, inputs, targets, state, eps)
-        loss.backward()
+        torch.autograd.backward(loss)
         with torch.no_grad():
             for name, p in learned.items():
                 assert p.grad is not None
-                step = lamb * rate[name] * (before[name] - p) - lr * p.grad / (ms[name] + epsilon)
-                p += step
+                p += lamb * rate[name] * (before[name] - p) - lr * p.grad / (ms[name] + epsilon)
     return nats / (len(words) - 1)
 
 
