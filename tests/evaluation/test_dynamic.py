@@ -142,6 +142,13 @@ def test_words_are_scored_before_they_are_learned_from(tmp_path: Path) -> None:
     assert moved != pytest.approx(untouched, rel=1e-3), "the lone last word is scored with the weights learned before"
 
 
+@pytest.fixture
+def single_precision() -> None:
+    """The precision the AWD-LSTM is made for; the fixture of every test here puts it back."""
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("single_precision")
 def test_a_tied_and_dropped_encoder_learns_without_noise(tmp_path: Path) -> None:
     one = DynamicEvaluation(statistics_batch=6, seed=1).run(context_of(awd(), text(), tmp_path), None)
     assert DynamicEvaluation(statistics_batch=6, seed=2).run(context_of(awd(), text(), tmp_path), None) == one
@@ -153,6 +160,7 @@ def awd() -> LanguageModel:
     return LanguageModel(encoder, MixtureOfSoftmaxes(4, VOCABULARY, encoder.output_weight, experts=2))
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_the_official_leak_leaves_the_weight_drop_on(tmp_path: Path) -> None:
     def leaky(seed: int) -> Any:
         stage = DynamicEvaluation(statistics_batch=6, weight_drop_leak=True, seed=seed)
@@ -166,6 +174,7 @@ def test_the_official_leak_leaves_the_weight_drop_on(tmp_path: Path) -> None:
     assert leaking_nothing.run(context_of(quiet, text(), tmp_path), None) == clean
 
 
+@pytest.mark.usefixtures("single_precision")
 @pytest.mark.parametrize("options", [{}, {"weight_drop_leak": True}])
 @pytest.mark.parametrize("every", [1, 3, 7])
 def test_stopped_anywhere_it_ends_as_if_it_never_was(tmp_path: Path, every: int, options: dict[str, Any]) -> None:
