@@ -26,7 +26,7 @@ class Cache:
     """Mix the model with a cache of the last words, p = (1 - weight) p_model + weight p_cache (Grave et al. 2017).
 
     p_cache(x) is the share of the last ``window`` words i that are x, each weighed by softmax_i(theta h_t . h_i), h_i
-    the context that word i followed (eq. 5). A linear mixture (eq. 3); scored is every word that has one before it.
+    the context that word i followed. Scored is every word that has one before it.
     Defaults are those of the AWD-LSTM authors for Penn Treebank (their pointer.py, without their habit of dividing
     the loss by one word too many); for WikiText-2 theirs are theta 0.662, weight 0.1279, window 3785, bptt 2000.
 

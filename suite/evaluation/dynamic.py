@@ -51,7 +51,7 @@ class DynamicEvaluation:
         lamb: strength of the decay.
         mean: MS = sqrt(mean g^2), their ``--ms``, instead of sqrt(sum g^2).
         decay: what MS is divided by: the sum of the tensors' means, as in the code, or the mean over all weights, as in
-            the paper (eq. 9).
+            the paper.
         weight_drop_leak: leave the recurrent weight drop on, as the official code under PyTorch 0.4 does unawares.
         parameters: which weights adapt.
         splits: what to score, in this order.
@@ -104,7 +104,7 @@ class DynamicEvaluation:
             stack.enter_context(differentiable(model, _arithmetic(context.recipe), keep))
             before = stack.enter_context(weights_restored(parameters))
             stack.enter_context(own_random_stream(self._seed, context.device))
-            # What one walk hands to the next; ``walk`` and ``random`` belong to the one at hand.
+            # What one walk hands to the next; ``walk`` is the state of the one at hand.
             done: State = state or {"split": "train", "scores": {}}
             if done["split"] == "train":
                 squares, steps = self._statistics(context, parameters, watch, done)
