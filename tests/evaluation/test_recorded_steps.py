@@ -17,8 +17,10 @@ from suite.evaluation import replay
 from suite.evaluation.cache import Cache
 from suite.evaluation.divergence import Divergence
 from suite.evaluation.dynamic import DynamicEvaluation
+from suite.evaluation.modelstate import differentiable
 from suite.evaluation.rank import Rank
 from suite.evaluation.replay import Replayed
+from suite.evaluation.walk import Walk
 from suite.measurement.clock import PhaseClock
 from suite.models.encoders.lstm import AwdLstm
 from suite.models.heads.head import MixtureOfSoftmaxes
@@ -79,6 +81,7 @@ def test_replays_give_what_eager_steps_and_the_cpu_give(
 
 
 @on_gpu
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk")
 @pytest.mark.parametrize("leak", [False, True])
 def test_the_full_encoder_in_float32_with_and_without_the_leak(tmp_path: Path, leak: bool) -> None:
     torch.set_default_dtype(torch.float32)
@@ -92,6 +95,34 @@ def test_the_full_encoder_in_float32_with_and_without_the_leak(tmp_path: Path, l
 
     assert run(1) == pytest.approx(run(1), rel=1e-4)
     assert (abs(run(1) - run(2)) > 1e-4 * run(1)) == leak
+
+
+@on_gpu
+@pytest.mark.parametrize("kernel", ["chunked", "triton"])
+def test_a_step_never_waits_for_the_device(kernel: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    made = model(kernel).to(GPU)
+    columns = torch.randint(VOCABULARY, (41, 1), device=GPU)
+    parameters = list(made.parameters())
+    before = [p.detach().clone() for p in parameters]
+
+    def learn(gradients: list[Tensor]) -> None:
+        torch._foreach_addcmul_(list[Tensor](parameters), gradients, before, value=-0.01)
+
+    with differentiable(made, "float32"):
+        walk = Walk(made, columns, 5, parameters, learn, scored=True)
+        repeated = Replayed(lambda: walk.step(5), GPU)
+        walk.advance(5, repeated)  # what is loaded and compiled at first use may wait
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(2):
+                walk.advance(5, repeated)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for _ in range(5):
+            walk.advance(5, repeated)
+    assert walk.row == 40
+    assert walk.mean_nll() > 0
 
 
 @on_gpu
