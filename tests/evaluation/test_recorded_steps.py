@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_the_full_encoder_in_float32_with_and_without_the_leak(tmp_path: Path, l
         torch.manual_seed(3)
         encoder = AwdLstm(VOCABULARY, embedding=8, hidden=[16, 8])
         made = LanguageModel(encoder, MixtureOfSoftmaxes(8, VOCABULARY, encoder.output_weight, experts=2))
+        made.head.kernel = "chunked"
         stage = DynamicEvaluation(statistics_batch=6, weight_drop_leak=leak, seed=seed)
         return stage.run(context(made, tmp_path), None)["test"]["nll"]
 
@@ -100,6 +102,8 @@ def test_the_full_encoder_in_float32_with_and_without_the_leak(tmp_path: Path, l
 @on_gpu
 @pytest.mark.parametrize("kernel", ["chunked", "triton"])
 def test_a_step_never_waits_for_the_device(kernel: str) -> None:
+    if kernel == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("another module's tests have put Triton into its interpreter, which works on the host")
     torch.set_default_dtype(torch.float32)
     made = model(kernel).to(GPU)
     columns = torch.randint(VOCABULARY, (41, 1), device=GPU)
