@@ -203,6 +203,14 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb("show", "one record: what was asked, what came out, what it cost, where it ran")
     one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
 
+    one = verb("export", "the weights of a run as sharded safetensors")
+    one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
+    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, written whole")
+    one.add_argument("--dtype", choices=["float16", "float32"], default="float32", help="default: float32")
+    one.add_argument(
+        "--shard-mib", type=_duration, default=16.0, metavar="M", help="every file stays under this (default 16)"
+    )
+
     one = verb("import", "add records made on another machine")
     one.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record files, or folders of them")
     one.add_argument("--replace", action="store_true", help="take the new one where a different record is here")

@@ -50,6 +50,7 @@ class RunContext:
         checkpoint_seconds: how often a long stage should save.
         graphs: whether steps may be replayed from CUDA graphs; off, every kernel is launched from Python.
         curves: one entry an evaluation, in order.
+        spectra: singular values by "stage split", pairs (index from 1, s / s_0).
         extras: cost figures only a stage can know (seconds_per_epoch, tokens_per_second ...).
     """
 
@@ -67,6 +68,7 @@ class RunContext:
     checkpoint_seconds: float = 30.0
     graphs: bool = True
     curves: list[dict[str, float]] = field(default_factory=list)
+    spectra: dict[str, list[list[float]]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
 
     @property

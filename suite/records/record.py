@@ -124,6 +124,11 @@ class Record(_Part):
         default_factory=dict, description="what is known of the data itself, such as the true floor"
     )
     curves: list[dict[str, float]] = Field(default_factory=list, description="one entry an evaluation, in order")
+    spectra: dict[str, list[list[float]]] = Field(
+        default_factory=dict,
+        description="'stage split' -> singular values of the log-probability matrix, pairs (index from 1, s / s_0), "
+        "a few hundred at most",
+    )
     costs: Costs | None = None
     environment: Environment | None = None
     provenance: Provenance
@@ -137,11 +142,17 @@ class Record(_Part):
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
 
     def to_json(self) -> str:
-        """Readable in a diff: two-space indent, one curve point a line, a newline at the end."""
+        """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end."""
         payload = self.model_dump(mode="json", by_alias=True)
-        points = payload.pop("curves")
+        points, spectra = payload.pop("curves"), payload.pop("spectra")
         text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)
         if points:
             rows = ",\n".join("    " + json.dumps(point, ensure_ascii=False, allow_nan=False) for point in points)
             text = text.removesuffix('"curves": []\n}') + f'"curves": [\n{rows}\n  ]\n}}'
+        if spectra:
+            rows = ",\n".join(
+                f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(pairs, allow_nan=False)}"
+                for name, pairs in spectra.items()
+            )
+            text = text.removesuffix("\n}") + f',\n  "spectra": {{\n{rows}\n  }}\n}}'
         return text + "\n"

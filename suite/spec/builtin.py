@@ -36,6 +36,15 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     },
     "stage": {
         "train": "suite.training.stage:Train",
+        "finetune": "suite.training.finetune:Finetune",
+        "dynamic-evaluation": "suite.evaluation.dynamic:DynamicEvaluation",
+        "cache": "suite.evaluation.cache:Cache",
         "rank": "suite.evaluation.rank:Rank",
+        "divergence": "suite.evaluation.divergence:Divergence",
     },
+}
+
+# Options that came once there were records: at its default such an option is left out of a spec, and so of run keys.
+ADDED_LATER: Mapping[tuple[str, str], frozenset[str]] = {
+    ("stage", "rank"): frozenset({"splits", "press_float32", "eps_trap"}),
 }

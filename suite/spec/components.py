@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import InputError, Problem, raise_all
-from suite.spec.builtin import BUILTIN, KINDS, Kind
+from suite.spec.builtin import ADDED_LATER, BUILTIN, KINDS, Kind
 from suite.spec.explain import choices, dotted, shown, validate, with_article
 from suite.spec.plugins import PluginFile, Plugins, register, registered
 from suite.spec.recipe import Strict
@@ -200,11 +200,18 @@ def resolve(
         signature = read_signature(target.path, target.attribute)
     except InputError as error:
         return None, list(error.problems)
-    return _resolve_options(name, signature, options, plugins, path, ("name", *extra_keys))
+    later = ADDED_LATER.get((kind, name), frozenset()) if target.plugin is None else frozenset()
+    return _resolve_options(name, signature, options, plugins, path, ("name", *extra_keys), later)
 
 
 def _resolve_options(
-    name: str, signature: Signature, node: Node, plugins: Plugins, path: str, extra_keys: tuple[str, ...]
+    name: str,
+    signature: Signature,
+    node: Node,
+    plugins: Plugins,
+    path: str,
+    extra_keys: tuple[str, ...],
+    added_later: frozenset[str],
 ) -> tuple[ComponentSpec | None, list[Problem]]:
     model, problems = validate(signature.model, node, path, extra_keys)
     resolved = model.model_dump(mode="json", by_alias=True) if model is not None else {}
@@ -222,7 +229,12 @@ def _resolve_options(
         resolved[option.name] = inner.as_dict() if inner is not None else None
     if problems:
         return None, problems
-    return ComponentSpec(name, {option.name: positive_zero(resolved[option.name]) for option in signature.options}), []
+    kept = {
+        option.name: positive_zero(resolved[option.name])
+        for option in signature.options
+        if option.name not in added_later or resolved[option.name] != option.default
+    }
+    return ComponentSpec(name, kept), []
 
 
 def positive_zero(value: Any) -> Any:

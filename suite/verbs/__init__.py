@@ -17,6 +17,7 @@ VERBS: Mapping[str, str] = {
     "validate": "suite.verbs.validate:validate",
     "run": "suite.verbs.execute:run",
     "data": "suite.verbs.corpora:data",
+    "export": "suite.verbs.export:export",
     "import": "suite.verbs.registry:import_records",
     "sync": "suite.verbs.registry:sync",
     "ui": "suite.verbs.registry:ui",

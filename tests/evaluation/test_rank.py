@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small_models import stream, table_model, text_model
+from stage_runs import context_of
 
 from suite.data.base import DistributionData, TextData
 from suite.errors import Diverged, InputError
 from suite.evaluation import perplexity
-from suite.evaluation.rank import Rank, rank_metrics, singular_values
-from suite.measurement.clock import PhaseClock
+from suite.evaluation.contexts import contexts_along
+from suite.evaluation.rank import Rank, rank_metrics, singular_values, spectrum
 from suite.models.heads.head import Head, MixtureOfContexts, MixtureOfSoftmaxes, Softmax
 from suite.models.language_model import LanguageModel
-from suite.progress import Progress
 from suite.spec.recipe import Recipe
-from suite.spec.run_spec import ComponentSpec, Labels, RunSpec
-from suite.stages import RunContext
 
 
 def whole_matrix(model: LanguageModel, contexts: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -67,15 +68,17 @@ def test_thresholds() -> None:
     rows, columns = 400, 50
     numpy_default = largest * rows * 2.0**-52
     press = 0.5 * np.sqrt(rows + columns + 1) * largest * 2.0**-23
-    tops = [numpy_default, press, largest * 1e-3, largest * 1e-5, largest * 1e-7]
+    tops = [numpy_default, press, *(largest * fraction for fraction in (1e-3, 1e-4, 1e-5, 1e-7))]
     values = torch.tensor(sorted([largest, *(t * f for t in tops for f in (0.999, 1.001)), 0.0], reverse=True))
     found = rank_metrics(values, rows, columns)
     by_hand = {
         name: float(sum(v > top for v in values.tolist()))
-        for name, top in zip(["rank", "rank_press", "rank_1e-3", "rank_1e-5", "rank_1e-7"], tops, strict=True)
+        for name, top in zip(
+            ["rank", "rank_press", "rank_1e-3", "rank_1e-4", "rank_1e-5", "rank_1e-7"], tops, strict=True
+        )
     }
     assert found == by_hand
-    assert sorted(found.values()) == [2.0, 4.0, 6.0, 8.0, 10.0]
+    assert sorted(found.values()) == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
 
 
 def test_numpy_counts_the_same_rank() -> None:
@@ -99,32 +102,12 @@ def test_a_log_probability_that_is_no_number_is_a_divergence() -> None:
         singular_values(model, torch.full((20, 5), float("nan")))
 
 
-def context_of(model: LanguageModel, data: TextData | DistributionData, folder: Path, bptt: int) -> RunContext:
-    part = ComponentSpec("made-up")
-    labels = Labels("made-up", "made-up", "made-up")
-    spec = RunSpec("t", 1, part, part, part, {}, (), seed=1, scope="full", labels=labels)
-    cpu = torch.device("cpu")
-    return RunContext(
-        spec=spec,
-        recipe=Recipe(bptt=bptt),
-        data=data,
-        device=cpu,
-        model=model,
-        folder=folder,
-        clock=PhaseClock(cpu),
-        emit=lambda *_, **__: None,
-        progress=Progress(),
-        stop=lambda: None,
-        save=lambda _: None,
-    )
-
-
 @pytest.mark.parametrize(("limit", "rows"), [(None, 79), (30, 30), (500, 79)])
 def test_the_stage_reads_the_test_split_with_the_state_carried(tmp_path: Path, limit: int | None, rows: int) -> None:
     model, ids = text_model(Softmax, vocabulary=40), stream(80, 40)
     other = stream(80, 40, seed=9)
     data = TextData({"train": other, "valid": other, "test": ids}, 40, {})
-    context = context_of(model, data, tmp_path, bptt=7)
+    context = context_of(model, data, tmp_path, Recipe(bptt=7))
     with torch.no_grad():
         inputs = torch.from_numpy(ids[:rows]).long().unsqueeze(1)
         encoded = model.eval().encoder(inputs, model.encoder.initial_state(1, torch.device("cpu")))
@@ -134,6 +117,59 @@ def test_the_stage_reads_the_test_split_with_the_state_carried(tmp_path: Path, l
 
 
 def test_the_stage_refuses_data_without_text(tmp_path: Path) -> None:
-    context = context_of(table_model(3, 4), DistributionData(np.full((3, 4), 0.25), {}), tmp_path, bptt=7)
+    context = context_of(table_model(3, 4), DistributionData(np.full((3, 4), 0.25), {}), tmp_path)
     with pytest.raises(InputError, match=r"\Astage rank needs a text dataset\Z"):
         Rank().run(context, None)
+
+
+def test_both_splits_and_the_spectrum_are_kept(tmp_path: Path) -> None:
+    model = text_model(Softmax, vocabulary=40)
+    data = TextData({"train": stream(9, 40), "valid": stream(50, 40, seed=1), "test": stream(60, 40, seed=2)}, 40, {})
+    context = context_of(model, data, tmp_path)
+    found = Rank(splits=["test", "valid"]).run(context, None)
+    assert list(found) == ["test", "valid"] == [name.removeprefix("rank ") for name in context.spectra]
+    for split, pairs in context.spectra.items():
+        contexts = contexts_along(model, data.streams[split.removeprefix("rank ")], context)  # type: ignore[index]
+        values = np.linalg.svd(whole_matrix(model, contexts), compute_uv=False)
+        assert pairs[0] == [1.0, 1.0]
+        assert pairs[-1][0] == len(values)
+        np.testing.assert_allclose(
+            [s for _, s in pairs], values[[int(i) - 1 for i, _ in pairs]] / values[0], rtol=1e-5, atol=1e-13
+        )
+
+
+@given(count=st.integers(1, 3000), points=st.integers(2, 200))
+def test_a_spectrum_is_short_and_keeps_its_ends(count: int, points: int) -> None:
+    values = torch.linspace(9.0, 1.0, count)
+    pairs = spectrum(values, points)
+    indices = [int(i) for i, _ in pairs]
+    assert indices == sorted(set(indices))
+    assert len(pairs) <= points
+    assert (indices[0], indices[-1]) == (1, count)
+    assert all(
+        s == pytest.approx(float(values[i - 1]) / 9.0, rel=1e-5) for i, (_, s) in zip(indices, pairs, strict=True)
+    )
+
+
+def test_the_traps_are_shown_when_asked_for(tmp_path: Path) -> None:
+    # Probabilities near 1e-8 and below, where log(p + 1e-8) is no longer linear in the logits.
+    model = text_model(Softmax, vocabulary=40)
+    with torch.no_grad():
+        model.head.weight.mul_(5.0)
+    data = TextData({"train": stream(9, 40), "valid": stream(9, 40), "test": stream(90, 40, seed=2)}, 40, {})
+    context = context_of(model, data, tmp_path)
+    assert set(Rank().run(context, None)["test"]).isdisjoint({"rank_eps_trap", "rank_press_float32"})
+    found = Rank(eps_trap=True, press_float32=True).run(context, None)["test"]
+    assert found["rank"] <= 7
+    assert found["rank_eps_trap"] == 40
+    contexts = contexts_along(model, data.streams["test"], context)
+    rounded = whole_matrix(text_model_in_float32(model), contexts.float())
+    assert rounded.dtype == np.float32
+    values = np.linalg.svd(rounded, compute_uv=False)
+    # Both factorisations are float32: what lies near the threshold may fall to either side of it.
+    press = 0.5 * np.sqrt(89 + 40 + 1) * values[0] * 2.0**-23
+    assert (values > 4 * press).sum() <= found["rank_press_float32"] <= (values > press / 4).sum()
+
+
+def text_model_in_float32(model: LanguageModel) -> LanguageModel:
+    return copy.deepcopy(model).float()
