@@ -13,6 +13,11 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "dataset": {
         "ptb": "suite.data.corpora:PennTreebank",
         "wikitext-2": "suite.data.corpora:WikiText2",
+        "lm1b": "suite.data.lm1b:OneBillionWord",
+        "lm1b-sample": "suite.data.lm1b:OneBillionWordSample",
+        "text8": "suite.data.text8:Text8",
+        "text8-sample": "suite.data.text8:Text8Sample",
+        "switchboard": "suite.data.switchboard:Switchboard",
         "hidden-markov": "suite.data.synthetic:HiddenMarkov",
         "categorical": "suite.data.synthetic:Categorical",
     },
