@@ -36,6 +36,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "identity": "suite.models.heads.pointwise:Identity",
         "sigsoftmax": "suite.models.heads.pointwise:Sigsoftmax",
         "gss": "suite.models.heads.pointwise:GeneralizedSigsoftmax",
+        "relu": "suite.models.heads.saturating:Relu",
+        "sigmoid": "suite.models.heads.saturating:Sigmoid",
         "plif": "suite.models.heads.learnable:Plif",
         "monotonic-network": "suite.models.heads.learnable:MonotonicNetwork",
     },
