@@ -12,7 +12,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test check bench bench-gpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif
+.PHONY: help setup demo test check bench bench-gpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
+  reproduce-controlled
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +53,28 @@ ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 leaderboard: $(READY) ## write the tables of RESULTS and of README.md from the records
 	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md
 
-reproduce-mos: $(READY) ## Yang 2018 on both corpora, train stage (GPU, long; DRY=1 to look first)
-	@$(REPRODUCE) mos-ptb mos-wikitext-2 awd-lstm-ptb awd-lstm-wikitext-2
+# Each list starts with the paper's main tables: what is stopped early has the most important cells done.
+MOS = yang2018-ptb yang2018-ablation-ptb merity2018-ptb experts-ptb \
+  yang2018-wikitext-2 yang2018-ablation-wikitext-2 merity2018-wikitext-2 \
+  time-ptb time-ptb-softmax time-wikitext-2 time-wikitext-2-softmax \
+  yang2018-text8 yang2018-lm1b-softmax yang2018-lm1b-mos time-lm1b time-lm1b-softmax
+SIGSOFTMAX = kanai2018-ptb kanai2018-mixtures-ptb kanai2018-wikitext-2 kanai2018-mixtures-wikitext-2
+PLIF = ganea2019-synthetic ganea2019-synthetic-network ganea2019-synthetic-beta plif-synthetic \
+  ganea2019-ptb ganea2019-mixtures-ptb ganea2019-wikitext-2 ganea2019-mixtures-wikitext-2
+CONTROLLED = parthiban2021-ptb parthiban2021-mixtures-ptb parthiban2021-wikitext-2 parthiban2021-mixtures-wikitext-2 \
+  parthiban2021-nt-ptb parthiban2021-nt-wikitext-2 yang2018-ptb yang2018-ablation-ptb yang2018-wikitext-2 \
+  yang2018-ablation-wikitext-2 parthiban2021-matched-ptb experts-ptb experts-wikitext-2 \
+  latent-dropout-0.145-ptb latent-dropout-0-ptb latent-dropout-0.145-wikitext-2 latent-dropout-0-wikitext-2 \
+  parthiban2021-gss-ptb parthiban2021-gss-wikitext-2
 
-reproduce-sigsoftmax: $(READY) ## Kanai 2018 on Penn Treebank, train stage (GPU, long; DRY=1 to look first)
-	@$(REPRODUCE) sigsoftmax-ptb
+reproduce-mos: $(READY) ## Yang 2018: every table but Switchboard (GPU, long; DRY=1 to look first)
+	@$(REPRODUCE) $(MOS)
 
-reproduce-plif: $(READY) ## Ganea 2019: the synthetic experiment, then Penn Treebank (GPU, long; DRY=1 to look first)
-	@$(REPRODUCE) plif-synthetic plif-ptb
+reproduce-sigsoftmax: $(READY) ## Kanai 2018 on both corpora (GPU, long; DRY=1 to look first)
+	@$(REPRODUCE) $(SIGSOFTMAX)
+
+reproduce-plif: $(READY) ## Ganea 2019: the synthetic experiment, then both corpora (GPU, long; DRY=1 to look first)
+	@$(REPRODUCE) $(PLIF)
+
+reproduce-controlled: $(READY) ## Parthiban 2021: all heads under one protocol (GPU, very long; DRY=1 to look first)
+	@$(REPRODUCE) $(CONTROLLED)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from suite.data import tokenized
+from suite.data import lm1b, switchboard, text8, tokenized
 from suite.data.base import SPLITS, DataAccess, Split, TextData
 from suite.data.download import download
+from suite.data.lm1b import OneBillionWord, OneBillionWordSample
 from suite.data.sources import (
+    CheckLine,
     Corpus,
     Location,
     SplitFacts,
@@ -25,6 +26,7 @@ from suite.data.sources import (
     not_found,
     read_tokens,
 )
+from suite.data.text8 import Text8, Text8Sample
 from suite.data.vocabulary import Vocabulary
 from suite.errors import DataError, InputError, did_you_mean
 
@@ -163,37 +165,32 @@ class WikiText2(_WordCorpus):
 
 
 _CORPORA = {kind.corpus.name: kind.corpus for kind in (PennTreebank, WikiText2)}
-
-
-@dataclass(frozen=True)
-class CheckLine:
-    """What verifying one file found.
-
-    ``published`` says that the file is byte for byte the published one; ``problem`` is None when its content is (line
-    ends may differ), else the reason why it is refused. ``tokens`` counts ``<eos>``; None when it is no text.
-    """
-
-    split: Split
-    path: Path
-    bytes: int
-    tokens: int | None
-    sha256: str
-    published: bool
-    problem: str | None
+_SHARDED = {kind.corpus.name: kind.corpus for kind in (OneBillionWord, OneBillionWordSample)}
+_CHARACTERS = {kind.source.name: kind.source for kind in (Text8, Text8Sample)}
+_SWITCHBOARD = "switchboard"
 
 
 def names() -> tuple[str, ...]:
-    """The corpora that can be verified and fetched."""
+    """The corpora that are verified and fetched when none is named: small, and free to download."""
     return tuple(_CORPORA)
 
 
+def all_names() -> tuple[str, ...]:
+    """Every corpus that can be verified and fetched by name."""
+    return (*_CORPORA, *_SHARDED, *_CHARACTERS, _SWITCHBOARD)
+
+
 def verify(name: str, access: DataAccess) -> list[CheckLine]:
-    """Examine the corpus's three files where they are found; never downloads.
+    """Examine the corpus's files where they are found; never downloads.
 
     Raises:
         InputError: no such corpus.
         DataError: the files are not found.
     """
+    if name in _SHARDED:
+        return lm1b.verify(_SHARDED[name], access)
+    if name in _CHARACTERS:
+        return text8.verify(_CHARACTERS[name], access)
     corpus = _corpus(name)
     files = locate(corpus, access)
     if files is None:
@@ -201,7 +198,7 @@ def verify(name: str, access: DataAccess) -> list[CheckLine]:
     found = {split: examine(corpus, split, files[split]) for split in SPLITS}
     return [
         CheckLine(
-            split=split,
+            part=split,
             path=seen.path,
             bytes=seen.bytes,
             tokens=None if seen.tokens is None else len(seen.tokens),
@@ -220,13 +217,19 @@ def fetch(name: str, access: DataAccess) -> Path:
         InputError: no such corpus.
         DataError: files that were found are not the corpus, or it cannot be downloaded.
     """
+    if name in _SHARDED:
+        return lm1b.fetch(_SHARDED[name], access)
+    if name in _CHARACTERS:
+        return text8.fetch(_CHARACTERS[name], access)
     files, _ = _obtain(_corpus(name), access)
     return files["train"].parent
 
 
 def _corpus(name: str) -> Corpus:
+    if name == _SWITCHBOARD:
+        raise switchboard.unavailable()
     if name not in _CORPORA:
-        raise InputError(f"unknown corpus {name!r}.{did_you_mean(name, _CORPORA)}")
+        raise InputError(f"unknown corpus {name!r}.{did_you_mean(name, all_names())}")
     return _CORPORA[name]
 
 

@@ -7,7 +7,8 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,85 @@ def _from_mirror(corpus: Corpus, mirror: Mirror, folder: Path, patience: Patienc
     return files
 
 
+def download_archive(
+    title: str,
+    url: str,
+    members: Mapping[str, Path],
+    folder: Path,
+    say: Callable[[str], None],
+    patience: Patience,
+) -> None:
+    """Put members of an archive (by their names in it) where ``members`` says; each is there whole or not at all.
+
+    Members that are there already stay, so that an interrupted unpacking is not repeated. ``folder`` holds the archive
+    while it is read.
+
+    Raises:
+        DataError: it cannot be downloaded or lacks a member; the message says which, and what to do.
+    """
+    wanted = {name: path for name, path in members.items() if not path.is_file()}
+    if not wanted:
+        return
+    site = urlsplit(url).netloc
+    try:
+        with file_lock(folder / f".{Path(url).name}.lock", wait=patience.lock) as lock:
+            if lock is None:
+                raise DataError(Problem(f"another process has held the download for {patience.lock:g} s", str(folder)))
+            say(f"downloading {title} from {site}")
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+                archive = _retrieve(url, Path(temporary), "archive", patience)
+                say(f"unpacking {len(wanted)} files of {title}")
+                _unpack_all(archive, wanted, Path(temporary) / "member", patience)
+    except _Unusable as error:
+        raise DataError(
+            f"{title} could not be downloaded",
+            Problem(str(error), where=url),
+            "get the archive yourself, unpack it, and give --data-dir (or SUITE_DATA) the folder that holds its own "
+            "top folder",
+        ) from None
+    except OSError as error:
+        raise DataError(Problem(f"the cache cannot be written: {error.strerror or error}", str(folder))) from None
+
+
+def _unpack_all(archive: Path, members: Mapping[str, Path], temporary: Path, patience: Patience) -> None:
+    """Copy the members to their places in one pass over the archive; no other member is touched."""
+    left = dict(members)
+
+    def keep(name: str, source: Any) -> None:
+        target = left.pop(name)
+        _copy(source, temporary, patience)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, target)
+
+    with _reading_archive(archive):
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                for name in set(left) & set(file.namelist()):
+                    with file.open(name) as member:
+                        keep(name, member)
+        else:
+            with tarfile.open(archive, "r|*") as tar:
+                for info in tar:
+                    if (name := info.name.removeprefix("./")) in left and info.isfile():
+                        keep(name, tar.extractfile(info))
+                    if not left:
+                        break
+    if left:
+        raise _Unusable(f"the archive has no {next(iter(left))}")
+
+
+@contextmanager
+def _reading_archive(path: Path) -> Iterator[None]:
+    """Turn what reading a broken archive raises into one reason."""
+    with path.open("rb") as file:
+        if is_html(file.read(1000)):
+            raise _Unusable("an HTML page instead of an archive")
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        raise _Unusable(f"the archive is damaged: {error}") from None
+
+
 def _retrieve(url: str, folder: Path, name: str, patience: Patience) -> Path:
     """Download one URL into ``folder/name``."""
     # Slow to import, and needed only here.
@@ -175,22 +255,19 @@ def _unpacked(location: Location, path: Path, target: Path, patience: Patience) 
     """The file itself, or the archive's member copied to ``target``; no other member is touched."""
     if location.member is None:
         return path
-    if is_html(path.read_bytes()[:1000]):
-        raise _Unusable("an HTML page instead of an archive")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive, archive.open(location.member) as member:
-                _copy(member, target, patience)
-        else:
-            with tarfile.open(path) as tar:
-                extracted = tar.extractfile(location.member)
-                if extracted is None:
-                    raise KeyError(location.member)
-                _copy(extracted, target, patience)
-    except KeyError:
-        raise _Unusable(f"the archive has no {location.member}") from None
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise _Unusable(f"the archive is damaged: {error}") from None
+    with _reading_archive(path):
+        try:
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive, archive.open(location.member) as member:
+                    _copy(member, target, patience)
+            else:
+                with tarfile.open(path) as tar:
+                    extracted = tar.extractfile(location.member)
+                    if extracted is None:
+                        raise KeyError(location.member)
+                    _copy(extracted, target, patience)
+        except KeyError:
+            raise _Unusable(f"the archive has no {location.member}") from None
     return target
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from platformdirs import user_cache_dir
 
@@ -14,6 +15,10 @@ from suite.data.base import SPLITS, DataAccess, Split
 from suite.data.diagnosis import difference, not_text
 from suite.data.vocabulary import tokenize
 from suite.errors import DataError, Problem
+
+K = TypeVar("K")
+
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,40 @@ class Examined:
     sha256: str
     tokens: Sequence[str] | None
     problem: str | None
+
+
+@dataclass(frozen=True)
+class CheckLine:
+    """What verifying one file found.
+
+    ``part`` is the split, or the shard of it. ``published`` says that the file is byte for byte the published one;
+    ``problem`` is None when its content is (line ends may differ), else the reason why it is refused. ``basis`` says
+    what the check rests on where no published digest covers the file. ``tokens`` counts ``<eos>``; None when they were
+    not counted or the file is no text.
+    """
+
+    part: str
+    path: Path
+    bytes: int
+    tokens: int | None
+    sha256: str
+    published: bool
+    problem: str | None
+    basis: str | None = None
+
+
+def file_digests(path: Path, *algorithms: str) -> tuple[str, ...]:
+    """Hexadecimal digests of a file by several algorithms, read once and a block at a time.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    hashes = [hashlib.new(algorithm) for algorithm in algorithms]
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            for each in hashes:
+                each.update(block)
+    return tuple(each.hexdigest() for each in hashes)
 
 
 def token_digest(tokens: Sequence[str]) -> str:
@@ -157,29 +196,49 @@ def locate(corpus: Corpus, access: DataAccess) -> dict[Split, Path] | None:
     Raises:
         DataError: a folder the user named does not exist, or holds only a part of the corpus.
     """
+    return first_complete(lambda folder: [corpus.files(layout, folder) for layout in corpus.layouts], access)
+
+
+def first_complete(layouts: Callable[[Path], Sequence[dict[K, Path]]], access: DataAccess) -> dict[K, Path] | None:
+    """The first layout, in the first folder that may be searched, all of whose files are there; else None.
+
+    Args:
+        layouts: the files by part that each layout would have under a folder, the preferred layout first.
+        access: where to look.
+
+    Raises:
+        DataError: a folder the user named does not exist, or holds only some of the files.
+    """
     for source, folder in _places(access):
         if source and not os.path.isdir(folder):
             raise DataError(Problem(f"{source}: no such folder; name the one that holds the corpora", str(folder)))
-        layouts = [corpus.files(layout, folder) for layout in corpus.layouts]
-        missing = [[split for split in SPLITS if not os.path.isfile(files[split])] for files in layouts]
-        fewest = min(range(len(layouts)), key=lambda index: len(missing[index]))
+        candidates = layouts(folder)
+        missing = [[part for part, path in files.items() if not os.path.isfile(path)] for files in candidates]
+        fewest = min(range(len(candidates)), key=lambda index: len(missing[index]))
         if not missing[fewest]:
-            return layouts[fewest]
+            return candidates[fewest]
         # In the cache a part is a download that was killed; it is simply done again.
-        if source and len(missing[fewest]) < len(SPLITS):
-            names = " and ".join(layouts[fewest][split].name for split in missing[fewest])
-            present = next(path for path in layouts[fewest].values() if os.path.isfile(path))
+        if source and len(missing[fewest]) < len(candidates[fewest]):
+            first, *others = [candidates[fewest][part].name for part in missing[fewest]]
+            names = " and ".join([first, *others]) if len(others) < 3 else f"{first} and {len(others)} other files"
+            present = next(path for path in candidates[fewest].values() if os.path.isfile(path))
             raise DataError(Problem(f"{names} missing beside {present.name}; add what is missing", str(present.parent)))
     return None
 
 
 def not_found(corpus: Corpus, access: DataAccess) -> DataError:
     """What to say when no folder holds the corpus and it is not to be downloaded."""
-    looked = ", ".join(str(folder) for _, folder in _places(access))
     wanted = ", ".join(layout.format(split="{train,valid,test}") for layout in corpus.layouts)
+    return absent(
+        corpus.title, f"Run 'suite data fetch {corpus.name}' where there is a network, or give", wanted, access
+    )
+
+
+def absent(title: str, advice: str, wanted: str, access: DataAccess) -> DataError:
+    """``title`` was looked for in vain; ``advice`` ends where the folder that holds ``wanted`` is to be given."""
+    looked = ", ".join(str(folder) for _, folder in _places(access))
     return DataError(
-        f"{corpus.title} was not found in {looked}. Run 'suite data fetch {corpus.name}' where there is a network, or "
-        f"give --data-dir (or SUITE_DATA) a folder that holds one of: {wanted}"
+        f"{title} was not found in {looked}. {advice} --data-dir (or SUITE_DATA) a folder that holds one of: {wanted}"
     )
 
 

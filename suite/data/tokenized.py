@@ -7,20 +7,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from suite.data.base import SPLITS, Split
-from suite.data.sources import Corpus
+from suite.data.sources import Corpus, file_digests
 from suite.data.vocabulary import Vocabulary
 from suite.records.files import file_lock, sync_folder
 
-_FORMAT = 1
+FORMAT = 1
 _MANIFEST = "manifest.json"
-_VOCABULARY = "vocabulary.json"
+VOCABULARY = "vocabulary.json"
 # Tokenising takes seconds; whoever holds the lock longer than this is stuck, and the work is done without the cache.
 _LOCK_SECONDS = 60.0
 
@@ -29,7 +30,7 @@ Streams = dict[Split, npt.NDArray[np.int32]]
 
 def folder_of(cache: Path, corpus: Corpus) -> Path:
     """Where the tokenised corpus lies: named by its content and this format, so no two contents share a folder."""
-    parts = [str(_FORMAT), *(corpus.splits[split].content for split in SPLITS)]
+    parts = [str(FORMAT), *(corpus.splits[split].content for split in SPLITS)]
     return cache / "tokenized" / f"{corpus.name}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
 
 
@@ -38,25 +39,64 @@ def load(folder: Path, corpus: Corpus, say: Callable[[str], None]) -> Streams | 
 
     Every byte is checked against the digests of the manifest: some 30 ms for WikiText-2.
     """
+    expected = {split: facts.tokens for split, facts in corpus.splits.items()}
+    return load_folder(folder, corpus.title, say, expected=expected)
+
+
+def load_folder(
+    folder: Path,
+    title: str,
+    say: Callable[[str], None],
+    *,
+    expected: Mapping[Split, int] | None = None,
+    names: Sequence[str] = (),
+) -> Streams | None:
+    """As :func:`load`, for a folder with further files ``names``; ``expected`` are the tokens of each split."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        manifest = read_manifest(folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
         manifest = None
     try:
-        if manifest != {_name: _sha256(folder / _name) for _name in _names()}:
+        if manifest != {name: _sha256(folder / name) for name in (*_names(), *names)}:
             raise ValueError
         streams: Streams = {}
         for split in SPLITS:
             stream = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-            if stream.dtype != np.int32 or stream.shape != (corpus.splits[split].tokens,):
+            if stream.dtype != np.int32 or stream.ndim != 1 or (expected and len(stream) != expected[split]):
                 raise ValueError
             streams[split] = stream
     except (OSError, ValueError):
-        say(f"the tokenised copy of {corpus.title} in {folder} is damaged; it is made again")
+        say(f"the tokenised copy of {title} in {folder} is damaged; it is made again")
         return None
     return streams
+
+
+def read_manifest(folder: Path) -> Any:
+    """The sha256 of each file of a tokenised corpus, by name.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON.
+    """
+    return json.loads((folder / _MANIFEST).read_bytes())
+
+
+def seal(folder: Path, target: Path, names: Sequence[str] = ()) -> None:
+    """Write the manifest of a folder whose files are complete, and put it in the place of ``target`` in one step.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    manifest = {name: _sha256(folder / name) for name in (*_names(), *names)}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for name in (*manifest, _MANIFEST):
+        _sync(folder / name)
+    # Readers keep the files they have mapped; only the names go.
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(folder, target)
+    sync_folder(target.parent)
 
 
 def store(folder: Path, corpus: Corpus, streams: Mapping[Split, npt.NDArray[np.int32]], words: Vocabulary) -> None:
@@ -76,26 +116,19 @@ def store(folder: Path, corpus: Corpus, streams: Mapping[Split, npt.NDArray[np.i
         try:
             for split in SPLITS:
                 np.save(temporary / f"{split}.npy", np.asarray(streams[split], np.int32), allow_pickle=False)
-            (temporary / _VOCABULARY).write_text(words.to_json(), encoding="utf-8")
-            manifest = {name: _sha256(temporary / name) for name in _names()}
-            (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            for name in (*_names(), _MANIFEST):
-                _sync(temporary / name)
-            # Readers keep the files they have mapped; only the names go.
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
+            (temporary / VOCABULARY).write_text(words.to_json(), encoding="utf-8")
+            seal(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        sync_folder(parent)
 
 
 def _names() -> tuple[str, ...]:
-    return (*(f"{split}.npy" for split in SPLITS), _VOCABULARY)
+    return (*(f"{split}.npy" for split in SPLITS), VOCABULARY)
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_digests(path, "sha256")[0]
 
 
 def _sync(path: Path) -> None:

@@ -34,9 +34,9 @@ def data(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
             continue
         for line in lines:
             refused = refused or line.problem is not None
-            verdict = line.problem or ("as published" if line.published else "content as published, line ends differ")
+            agreed = "as published" if line.published else line.basis or "content as published, line ends differ"
             tokens = "" if line.tokens is None else f"{line.tokens:,}"
-            rows.append((name, line.split, f"{line.bytes:,}", tokens, line.sha256[:16], verdict))
+            rows.append((name, line.part, f"{line.bytes:,}", tokens, line.sha256[:16], line.problem or agreed))
     if rows:
         print(tabulate(rows, headers=("corpus", "split", "bytes", "tokens", "sha256", "verdict")))
     return DataError.exit_code if refused else 0

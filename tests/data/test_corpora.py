@@ -12,6 +12,7 @@ from tiny_corpus import TEXTS, Lines, write_corpus
 
 from suite.data import corpora
 from suite.data.base import SPLITS, DataAccess
+from suite.data.sources import CheckLine
 from suite.errors import DataError, InputError
 
 ADVICE = "Replace the file, or move it away and run 'suite data fetch tiny'"
@@ -235,8 +236,8 @@ def test_verify_reports_sizes_and_digests(tiny: Any, tmp_path: Path, said: Lines
     lines = corpora.verify("tiny", said.access(write_corpus(tmp_path)))
     for line, split in zip(lines, SPLITS, strict=True):
         data = TEXTS[split].encode()
-        assert line == corpora.CheckLine(
-            split=split,
+        assert line == CheckLine(
+            part=split,
             path=tmp_path / f"tiny/tiny.{split}.txt",
             bytes=len(data),
             tokens=len(official_ids()[split]),
