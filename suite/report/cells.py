@@ -73,6 +73,16 @@ class Cell:
         return next((record.model.parameters for record in self.records if record.model), None)
 
     @property
+    def encoder(self) -> str:
+        """The encoder's label."""
+        return self.records[0].labels.encoder
+
+    @property
+    def head(self) -> str:
+        """The head's label."""
+        return self.records[0].labels.head
+
+    @property
     def precision(self) -> str:
         """``float32``, or recurrence and head where they differ."""
         return precision(self.records[0])
