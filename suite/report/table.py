@@ -53,24 +53,28 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
     return "\n\n".join([*parts, textwrap.fill(CAPTION, width)]) + "\n"
 
 
-def markdown(board: Leaderboard, records: str = "records") -> str:
+def markdown(board: Leaderboard, records: str = "records", most: int | None = None) -> str:
     """The leaderboard as Markdown: every column, published numbers that no section compares, and what failed.
 
-    ``records`` is the folder of the record files, seen from the file that the text goes into.
+    ``records`` is the folder of the record files, seen from the file that the text goes into. A table of more than
+    ``most`` rows is left to the whole leaderboard, and only its size is said.
     """
     parts = [escape(CAPTION, code=True)]
     linked: list[Record] = []
     for section in board.sections:
         parts.append(f"### {escape(_heading(section))}")
+        linked += [record for row in section.rows if row.cell for record in row.cell.records]
+        linked += [row.record for row in section.short]
+        linked += [row.partial.record for row in section.rows if row.partial]
+        if most is not None and len(section.rows) > most:
+            parts.append(f"{len(section.rows):,} rows, in results/LEADERBOARD.md.")
+            continue
         if section.rows:
             parts.append(render_table(columns(section), "pipe"))
         if section.short:
             parts += [f"**{_SHORT_TITLE}**", render_table(short_columns(section), "pipe")]
         notes = [f"- {line}" for line in _notes(section, escape)]
         parts += ["\n".join(notes)] if notes else []
-        linked += [record for row in section.rows if row.cell for record in row.cell.records]
-        linked += [row.record for row in section.short]
-        linked += [row.partial.record for row in section.rows if row.partial]
     if board.other:
         parts += ["### Other published values", render_table(other_columns(board.other), "pipe")]
     for title, lines in _lists(board):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections import defaultdict
@@ -18,11 +17,13 @@ from suite.progress import duration
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
+from suite.report.claims import load_claims
 from suite.report.estimate import estimate_seconds
-from suite.report.files import csv_text, update_block, write_csv
+from suite.report.files import csv_text
 from suite.report.leaderboard import build
+from suite.report.pages import Report
 from suite.report.show import render
-from suite.report.table import markdown, terminal
+from suite.report.table import terminal
 from suite.report.tasks import TaskInfo
 from suite.spec.components import KINDS, Plugins, describe, names
 from suite.spec.json_schema import task_json_schema
@@ -138,14 +139,9 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     else:
         print(f"no records in {options.results} yet: `suite run demo` makes some; --all shows what is published")
     if options.write:
-        board = build(records, published, tasks=tasks, show="all")
-        update_block(options.results / "LEADERBOARD.md", markdown(board), title="Leaderboard")
-        write_csv(board, options.results / "leaderboard.csv")
-        print(f"wrote {options.results / 'LEADERBOARD.md'} and {options.results / 'leaderboard.csv'}")
-        for path in options.write_into:
-            folder = Path(os.path.relpath(options.results / "records", path.parent)).as_posix()
-            update_block(path, markdown(build(records, published, tasks=tasks, show="ours"), folder))
-            print(f"wrote the table in {path}")
+        pages = Report(options.results, records, published, tasks, load_claims(published))
+        for path in pages.write(options.write_into):
+            print(f"wrote {path}")
     return 0
 
 
