@@ -49,8 +49,8 @@ bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form b
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)
 
-leaderboard: $(READY) ## write the tables of RESULTS and of README.md from the records
-	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md
+leaderboard: $(READY) ## write the tables and figures of RESULTS, and the tables of README.md, from the records
+	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md --figures
 
 reproduce-mos: $(READY) ## Yang 2018 on both corpora, train stage (GPU, long; DRY=1 to look first)
 	@$(REPRODUCE) mos-ptb mos-wikitext-2 awd-lstm-ptb awd-lstm-wikitext-2

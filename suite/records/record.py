@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -121,6 +122,10 @@ class Record(_Part):
         default_factory=dict, description="what is known of the data itself, such as the true floor"
     )
     curves: list[dict[str, float]] = Field(default_factory=list, description="one entry an evaluation, in order")
+    spectra: dict[str, list[tuple[int, float]]] = Field(
+        default_factory=dict,
+        description="singular values of the log-probability matrix by split: [index from 1, value over the largest]",
+    )
     costs: Costs | None = None
     environment: Environment | None = None
     provenance: Provenance
@@ -134,11 +139,23 @@ class Record(_Part):
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
 
     def to_json(self) -> str:
-        """Readable in a diff: two-space indent, one curve point a line, a newline at the end."""
+        """Readable in a diff: two-space indent, one curve point or singular value a line, a newline at the end.
+
+        A record without spectra is written as it was before there were any.
+        """
         payload = self.model_dump(mode="json", by_alias=True)
-        points = payload.pop("curves")
-        text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)
-        if points:
-            rows = ",\n".join("    " + json.dumps(point, ensure_ascii=False, allow_nan=False) for point in points)
-            text = text.removesuffix('"curves": []\n}') + f'"curves": [\n{rows}\n  ]\n}}'
-        return text + "\n"
+        points, spectra = payload.pop("curves"), payload.pop("spectra")
+        parts = [json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False).removesuffix("\n}")]
+        if spectra:
+            splits = [f"    {json.dumps(split)}: {_rows(values, 4)}" for split, values in spectra.items()]
+            parts.append('  "spectra": {\n' + ",\n".join(splits) + "\n  }")
+        parts.append(f'  "curves": {_rows(points, 2)}')
+        return ",\n".join(parts) + "\n}\n"
+
+
+def _rows(items: Sequence[Any], indent: int) -> str:
+    """A JSON list with an item a line."""
+    if not items:
+        return "[]"
+    lines = (" " * (indent + 2) + json.dumps(item, ensure_ascii=False, allow_nan=False) for item in items)
+    return "[\n" + ",\n".join(lines) + "\n" + " " * indent + "]"

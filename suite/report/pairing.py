@@ -19,6 +19,7 @@ Share = Literal["dataset", "encoder", "encoder-label", "precision"]
 
 def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share]) -> Iterator[tuple[Cell, Cell]]:
     """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must."""
+    flat = {cell.records[0].run_key: dict(flatten(cell.records[0].spec)) for cell in cells}
     for cell in cells:
         if not matches(cell.head, heads):
             continue
@@ -30,8 +31,11 @@ def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence
             and fnmatchcase(other.head, than)
             and all(_SHARED[what](other) == _SHARED[what](cell) for what in same)
         ]
+        if len(partners) > 1:
+            # The comparison of whole specs is what takes time, and most cells have one partner.
+            partners.sort(key=lambda other: (_distance(flat, cell, other), other.records[0].run_key))
         if partners:
-            yield cell, min(partners, key=lambda other: (_distance(cell, other), other.records[0].run_key))
+            yield cell, partners[0]
 
 
 _SHARED: Mapping[Share, Callable[[Cell], Any]] = {
@@ -42,8 +46,9 @@ _SHARED: Mapping[Share, Callable[[Cell], Any]] = {
 }
 
 
-def _distance(cell: Cell, other: Cell) -> int:
-    one, two = (dict(flatten(c.records[0].spec)) for c in (cell, other))
+def _distance(flat: Mapping[str, Mapping[str, str]], cell: Cell, other: Cell) -> int:
+    """In how many keys two specs differ."""
+    one, two = (flat[c.records[0].run_key] for c in (cell, other))
     return sum(one.get(key) != two.get(key) for key in one.keys() | two.keys())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from suite.records.metrics import PRIMARY_METRICS
@@ -14,6 +15,7 @@ from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
 from suite.report.pairing import cost_pair, pairs, values, with_interval
 from suite.report.table import escape, link_definitions, render_table
+from suite.spec.run_spec import canonical_json
 
 BASE = "softmax"
 FREE = 1.15
@@ -73,12 +75,13 @@ def worths(cells: Sequence[Cell], records: Sequence[Record]) -> list[Worth]:
     not, a shortened one included.
     """
     found = []
+    timed = steps(records)
     others = sorted({cell.head for cell in cells} - {BASE})
     for cell, base in pairs(cells, others, BASE, ("dataset", "encoder-label", "precision")):
         metric = next((name for name in PRIMARY_METRICS if values(cell, name) and values(base, name)), None)
         if metric is None:
             continue
-        both = cost_pair(_like(cell, records), _like(base, records))
+        both = cost_pair(timed.get(step(cell.records[0]), []), timed.get(step(base.records[0]), []))
         seconds = memory = None
         if both and both[0].seconds_per_epoch and both[1].seconds_per_epoch:
             seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
@@ -90,16 +93,21 @@ def worths(cells: Sequence[Cell], records: Sequence[Record]) -> list[Worth]:
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
 
 
-def _like(cell: Cell, records: Sequence[Record]) -> list[Record]:
-    """Finished runs whose step costs what the cell's does: same data, model, batch and precision."""
-    mine = _step(cell.records[0])
-    return [r for r in records if r.status == "finished" and r.scope != "smoke" and _step(r) == mine]
+def steps(records: Iterable[Record]) -> Mapping[str, list[Record]]:
+    """Finished runs by what their training step consists of: data, model, batch and precision; smoke runs left out."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.status == "finished" and record.scope != "smoke" and record.costs is not None:
+            found[step(record)].append(record)
+    return found
 
 
-def _step(record: Record) -> tuple[object, ...]:
+def step(record: Record) -> str:
+    """Equal where a training step costs the same."""
     recipe = record.spec.get("recipe", {})
     parts = [record.spec.get(name) for name in ("dataset", "encoder", "head")]
-    return (*parts, *(recipe.get(name) for name in ("batch_size", "micro_batch", "bptt", "random_length", "precision")))
+    parts += [recipe.get(name) for name in ("batch_size", "micro_batch", "bptt", "random_length", "precision")]
+    return canonical_json(parts)
 
 
 def worth_markdown(found: Sequence[Worth], records: str | None = "records", most: int | None = None) -> str:

@@ -22,6 +22,7 @@ from suite.report.estimate import estimate_seconds
 from suite.report.files import csv_text
 from suite.report.leaderboard import build
 from suite.report.pages import Report
+from suite.report.published_curves import load_curves
 from suite.report.show import render
 from suite.report.table import terminal
 from suite.report.tasks import TaskInfo
@@ -142,6 +143,12 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
         pages = Report(options.results, records, published, tasks, load_claims(published))
         for path in pages.write(options.write_into):
             print(f"wrote {path}")
+    if options.figures:
+        # Matplotlib takes longer to import than everything else takes to run.
+        from suite.report.figures import draw_all
+
+        for line in draw_all(options.results / "figures", records, tasks, load_curves()):
+            print(line)
     return 0
 
 
