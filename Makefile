@@ -50,8 +50,8 @@ bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form b
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)
 
-leaderboard: $(READY) ## write the tables of RESULTS and of README.md from the records
-	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md
+leaderboard: $(READY) ## write the tables and figures of RESULTS, and the tables of README.md, from the records
+	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md --figures
 
 # Each list starts with the paper's main tables: what is stopped early has the most important cells done.
 MOS = yang2018-ptb yang2018-ablation-ptb merity2018-ptb experts-ptb \

@@ -188,7 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--write",
         action="store_true",
-        help="write LEADERBOARD.md and leaderboard.csv into the results folder",
+        help="write LEADERBOARD.md, leaderboard.csv, CLAIMS.md and HEADS.md into the results folder",
     )
     one.add_argument(
         "--write-into",
@@ -199,6 +199,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --write: also put our tables between the leaderboard markers of this Markdown file; repeatable",
     )
     one.add_argument("--csv", action="store_true", help="print the table as CSV")
+    one.add_argument(
+        "--figures", action="store_true", help="draw the figures that the records allow into the results folder"
+    )
 
     one = verb("show", "one record: what was asked, what came out, what it cost, where it ran")
     one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")

@@ -22,6 +22,8 @@ from suite.spec.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from suite.spec.yaml_source import Node, parse, read_text
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"
+# Beside the papers' numbers: the claims that are judged by records.
+CLAIMS = "claims.yaml"
 DEFAULT_MARGIN = 0.01
 
 # "unstated": the source prints a number without saying which stages it had been through.
@@ -72,7 +74,8 @@ class Published:
     """The numbers one source prints for one method: ``values`` maps ``split.metric``, such as ``test.ppl``.
 
     ``parameters`` is as printed (22e6 for "22M"). ``margin`` is the fraction of the value within which a mean counts as
-    a reproduction; ``reported_by`` names who reports a number that was not read in its own paper.
+    a reproduction; ``reported_by`` names who reports a number that was not read in its own paper; ``unavailable`` says
+    what a user must supply before the number can be run at all.
     """
 
     paper: Paper
@@ -88,6 +91,7 @@ class Published:
     framework: str | None = None
     reported_by: str | None = None
     note: str | None = None
+    unavailable: str | None = None
     margin: float = DEFAULT_MARGIN
     where: str = ""
 
@@ -133,6 +137,7 @@ class _Shared(Strict):
     source: str | None = None
     reported_by: str | None = None
     note: str | None = None
+    unavailable: str | None = None
     margin: PositiveFloat | None = None
 
 
@@ -151,7 +156,7 @@ def load_published(folder: Path | None = None) -> list[Published]:
     problems: list[Problem] = []
     found: list[Published] = []
     papers: dict[str, Paper] = {}
-    for path in sorted(root.glob("*.yaml")):
+    for path in sorted(path for path in root.glob("*.yaml") if path.name != CLAIMS):
         # The default folder is shown as a reader of the repository knows it, wherever that is checked out.
         reader = _File(path, f"{root.name}/{path.name}" if folder is None else str(path))
         found.extend(reader.read())

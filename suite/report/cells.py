@@ -73,6 +73,16 @@ class Cell:
         return next((record.model.parameters for record in self.records if record.model), None)
 
     @property
+    def encoder(self) -> str:
+        """The encoder's label."""
+        return self.records[0].labels.encoder
+
+    @property
+    def head(self) -> str:
+        """The head's label."""
+        return self.records[0].labels.head
+
+    @property
     def precision(self) -> str:
         """``float32``, or recurrence and head where they differ."""
         return precision(self.records[0])
@@ -129,10 +139,11 @@ def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list
     namesakes = defaultdict(list)
     for identity, members in groups.items():
         namesakes[identity[:2]].append(next(iter(members.values())))
+    differing = {name: _differing(records) for name, records in namesakes.items()}
     cells = []
     for (key, method, spec), members in groups.items():
         records = tuple(sorted(members.values(), key=lambda record: (record.seed, record.run_key)))
-        difference = _difference(records[0], namesakes[key, method])
+        difference = _difference(records[0], differing[key, method])
         cells.append(Cell(key, method, records, difference, tuple(failed[spec])))
     return sorted(cells, key=lambda cell: (cell.key, cell.method, cell.difference, cell.records[0].run_key))
 
@@ -142,13 +153,17 @@ def _spec_hash(record: Record) -> str:
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
 
-def _difference(record: Record, namesakes: Sequence[Record]) -> tuple[str, ...]:
+def _differing(namesakes: Sequence[Record]) -> list[str]:
+    """The keys, seeds apart, in which the specs of one name differ."""
     if len(namesakes) < 2:
-        return ()
-    flat = [dict(flatten(other.spec)) for other in namesakes]
-    own = dict(flatten(record.spec))
+        return []
+    flat = [dict(flatten(record.spec)) for record in namesakes]
     keys = sorted(set().union(*flat) - {"seed"})
-    differing = [key for key in keys if len({other.get(key, "absent") for other in flat}) > 1]
+    return [key for key in keys if len({other.get(key, "absent") for other in flat}) > 1]
+
+
+def _difference(record: Record, differing: Sequence[str]) -> tuple[str, ...]:
+    own = dict(flatten(record.spec)) if differing else {}
     said = [f"{key}={own.get(key, 'absent')}" for key in differing[:_SHOWN_DIFFERENCES]]
     more = len(differing) - len(said)
     return (*said, f"and {more} more") if more else tuple(said)

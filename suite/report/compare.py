@@ -31,6 +31,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     SINGLE_RUN = "single run"
     NOT_RUN = "not run"
+    PARTIAL = "partial"
+    UNAVAILABLE = "data not available"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +49,20 @@ class Summary:
     high: float | None = None
 
 
-def t_quantile(degrees: int) -> float:
-    """Student's t at 0.975 for whole degrees of freedom, right to 1e-7.
+def t_quantile(degrees: float) -> float:
+    """Student's t at 0.975, right to 1e-7.
 
-    A table to 30, beyond it the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5); scipy has both, and takes a
-    quarter of a second to import, which a report that must answer at once does not have.
+    Whole degrees of freedom to 30 from a table, above 30 the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5),
+    fractions below 30 (Welch) by the distribution itself; scipy has all of it, and takes a quarter of a second to
+    import, which a report that must answer at once does not have.
 
     Raises:
-        ValueError: no degree of freedom.
+        ValueError: fewer than one degree of freedom.
     """
     if degrees < 1:
         raise ValueError(f"{degrees} degrees of freedom; a spread needs at least two values")
     if degrees <= len(_T_975):
-        return _T_975[degrees - 1]
+        return _T_975[int(degrees) - 1] if degrees == int(degrees) else _t_by_bisection(degrees)
     z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     return (
         z
@@ -68,6 +71,53 @@ def t_quantile(degrees: int) -> float:
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
         + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * degrees**4)
     )
+
+
+def _t_by_bisection(degrees: float) -> float:
+    # The quantile falls as the degrees rise, so those of the whole numbers around it bound it.
+    low, high = _T_975[min(int(degrees), len(_T_975) - 1)], _T_975[int(degrees) - 1]
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_central(middle, degrees) < CONFIDENCE else (low, middle)
+    return (low + high) / 2
+
+
+def _t_central(t: float, degrees: float) -> float:
+    """P(-t < T < t), by Simpson's rule in the angle: with T = sqrt(degrees) tan(a) the density is C cos^(degrees - 1).
+
+    The integrand is smooth on [0, atan(t / sqrt(degrees))], where 400 panels leave less than 1e-9.
+    """
+    angle = math.atan(t / math.sqrt(degrees))
+    panels = 400
+    step = angle / panels
+    total: float = sum(
+        (1 if i in (0, panels) else 4 if i % 2 else 2) * math.cos(i * step) ** (degrees - 1) for i in range(panels + 1)
+    )
+    constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
+    return 2 * constant * total * step / 3
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Summary:
+    """Mean of ``ours`` minus mean of ``theirs`` with Welch's 95 % interval (unequal variances, Welch 1947).
+
+    ``n`` is the smaller number of values and ``sd`` the standard error of the difference. Without two values on each
+    side there is no interval, and without one no mean.
+    """
+    one, two = summarize(ours), summarize(theirs)
+    n = min(one.n, two.n)
+    if one.mean is None or two.mean is None:
+        return Summary(n)
+    mean = one.mean - two.mean
+    if one.sd is None or two.sd is None:
+        return Summary(n, mean)
+    parts = one.sd**2 / one.n, two.sd**2 / two.n
+    spread = sum(parts)
+    if spread == 0:
+        return Summary(n, mean, 0.0, mean, mean)
+    shares = (parts[0] / spread) ** 2 / (one.n - 1) + (parts[1] / spread) ** 2 / (two.n - 1)
+    # One in exact arithmetic at the least; a rounding must not say there is none.
+    half = t_quantile(max(1.0, 1 / shares)) * math.sqrt(spread)
+    return Summary(n, mean, math.sqrt(spread), mean - half, mean + half)
 
 
 def summarize(values: Sequence[float]) -> Summary:

@@ -11,14 +11,22 @@ from suite.errors import InputError, Problem
 from suite.records.files import atomic_write
 from suite.report.cells import CellCosts
 from suite.report.compare import Summary
-from suite.report.leaderboard import Leaderboard, Row, Section
-
-BEGIN = "<!-- leaderboard:begin -->"
-END = "<!-- leaderboard:end -->"
+from suite.report.leaderboard import Leaderboard
+from suite.report.rows import Row, Section
 
 
-def update_block(path: Path, block: str, title: str | None = None) -> bool:
-    """Replace what stands between the leaderboard markers of a Markdown file; the rest of it is kept.
+def markers(name: str) -> tuple[str, str]:
+    """The comments between which the block ``name`` of a Markdown file stands."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def has_block(path: Path, name: str) -> bool:
+    """Whether a file has a place for a block: any of its markers."""
+    return any(marker in path.read_text(encoding="utf-8") for marker in markers(name))
+
+
+def update_block(path: Path, block: str, title: str | None = None, name: str = "leaderboard") -> bool:
+    """Replace what stands between the markers ``name`` of a Markdown file; the rest of it is kept.
 
     A missing file is created when ``title`` gives its heading. Returns whether the file changed.
 
@@ -40,27 +48,31 @@ def update_block(path: Path, block: str, title: str | None = None) -> bool:
     if old is None:
         before, after = f"# {title}\n\n", "\n"
     else:
-        before, after = _outside(old, path)
-    new = f"{before}{BEGIN}\n{block.strip()}\n{END}{after}"
+        before, after = _outside(old, path, name)
+    begin, end = markers(name)
+    new = f"{before}{begin}\n{block.strip()}\n{end}{after}"
     if new != old:
         atomic_write(path, new)
     return new != old
 
 
-def _outside(text: str, path: Path) -> tuple[str, str]:
+def _outside(text: str, path: Path, name: str) -> tuple[str, str]:
     problems = []
-    for marker in (BEGIN, END):
+    begin, finish = markers(name)
+    for marker in (begin, finish):
         count = text.count(marker)
         if count != 1:
             said = "is missing" if count == 0 else f"stands {count} times"
-            problems.append(Problem(f"marker {marker} {said}; write one {BEGIN} and, after it, one {END}", str(path)))
+            problems.append(
+                Problem(f"marker {marker} {said}; write one {begin} and, after it, one {finish}", str(path))
+            )
     if problems:
         raise InputError(*problems)
-    start, end = text.index(BEGIN), text.index(END)
+    start, end = text.index(begin), text.index(finish)
     if end < start:
         line = text[:end].count("\n") + 1
-        raise InputError(Problem(f"marker {END} stands before {BEGIN}; swap them", f"{path}:{line}"))
-    return text[:start], text[end + len(END) :]
+        raise InputError(Problem(f"marker {finish} stands before {begin}; swap them", f"{path}:{line}"))
+    return text[:start], text[end + len(finish) :]
 
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:

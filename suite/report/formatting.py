@@ -30,6 +30,11 @@ def metric(value: float, name: str) -> str:
     return f"{value:,.0f}" if value >= 1000 and value == int(value) else f"{value:.4g}"
 
 
+def superscript(number: int) -> str:
+    """``¹²`` for 12: a footnote's mark."""
+    return "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(number))
+
+
 def signed(value: float, name: str) -> str:
     """A difference with its sign; zero, once rounded, has none."""
     text = metric(abs(value), name)

@@ -9,8 +9,11 @@ from suite.records.published import Published
 from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import costs, flatten, precision, section_keys
-from suite.report.leaderboard import Row, Section, build
-from suite.report.table import budget, unfinished_line
+from suite.report.columns import budget
+from suite.report.leaderboard import build
+from suite.report.rerun import rerun_command
+from suite.report.rows import Row, Section
+from suite.report.table import unfinished_line
 
 _COSTS = {
     "seconds_per_epoch": "seconds per epoch (median)",
@@ -51,8 +54,11 @@ def _compare_line(section: Section, row: Row, published: Published, delta: float
     )
 
 
-def render(record: Record, published: Sequence[Published] = ()) -> str:
-    """Everything a record holds that a person reads: what was asked, what came out, what it cost, where it ran."""
+def render(record: Record, published: Sequence[Published] = (), rerun_note: str | None = None) -> str:
+    """Everything a record holds that a person reads: what was asked, what came out, what it cost, where it ran.
+
+    ``rerun_note`` is said under the command that runs it again: that its task file has changed, for one.
+    """
     parts = [
         _block(
             record.name,
@@ -68,6 +74,7 @@ def render(record: Record, published: Sequence[Published] = ()) -> str:
                 "precision": precision(record),
             },
         ),
+        _block("Run it again", {"command": rerun_command(record), "note": rerun_note}),
         _block("Results", _metrics(record)),
         _block("Known of the data", {name: f"{value:g}" for name, value in record.facts.items()}),
         _block("Curve", _curve(record.curves)),

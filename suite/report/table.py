@@ -3,111 +3,29 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
 
 from tabulate import tabulate
 
-from suite.records.published import DEFAULT_MARGIN, Published
+from suite.records.published import DEFAULT_MARGIN
 from suite.records.record import Record
+from suite.records.store import file_name
 from suite.report import formatting
-from suite.report.cells import precision
-from suite.report.compare import Summary
-from suite.report.leaderboard import Leaderboard, Row, Section, ShortRow
+from suite.report.columns import Column, columns, other_columns, short_columns, short_key
+from suite.report.leaderboard import Leaderboard
+from suite.report.rerun import Partial, partial_of
+from suite.report.rows import Section
 
 CAPTION = (
     "Published numbers beside ours, mean ± standard deviation (number of seeds). The verdict sets the 95 % interval of "
     f"our mean against the published value ± {100 * DEFAULT_MARGIN:g} %, or the margin that the number carries: "
-    "reproduced (within), better or worse (entirely beyond), inconclusive (neither), single run, not run. Seconds and "
-    "memory come from runs that had the machine alone; ~ where no run could tell. * as reported by others."
+    "reproduced (within), better or worse (entirely beyond), inconclusive (neither), single run, not run; partial: a "
+    "run stopped short or was shortened, and fills no cell; data not available. `suite show RUN` prints a record and "
+    "the command that runs it again. Seconds and memory come from runs that had the machine alone; ~ where no run "
+    "could tell. * as reported by others."
 )
 _SHORT_TITLE = "Smoke and short runs (not comparable)"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its cells in order; ``rank`` says how early it goes when a terminal is too narrow (0 never)."""
-
-    title: str
-    cells: tuple[str, ...]
-    right: bool = False
-    rank: int = 0
-
-    @property
-    def width(self) -> int:
-        """Characters it takes."""
-        return max(len(self.title), *(len(cell) for cell in self.cells))
-
-    @property
-    def empty(self) -> bool:
-        """Whether no row has anything to say in it."""
-        return all(cell == formatting.DASH for cell in self.cells)
-
-
-def columns(section: Section) -> list[Column]:
-    """The columns of a section's table; those with nothing in any row are left out."""
-    name = section.metric
-    found: list[Column] = []
-
-    def rank_of(split: str, rank: int) -> int:
-        return 0 if split == section.splits[-1] else rank
-
-    def add(title: str, cell: Callable[[Row], str], right: bool = False, rank: int = 0) -> None:
-        cells = tuple(formatting.clean(cell(row)) for row in section.rows)
-        column = Column(title, cells, right, rank)
-        if not column.empty:
-            found.append(column)
-
-    add("method", lambda row: f"{row.method} ({'; '.join(row.notes)})" if row.notes else row.method)
-    for split in section.splits:
-        add(f"published {split}", partial(_published, key=f"{split}.{name}"), right=True, rank=rank_of(split, 11))
-    add("source", lambda row: formatting.source(row.published), rank=13)
-    for split in section.splits:
-        add(f"ours {split}", partial(_ours, split=split, name=name), right=True, rank=rank_of(split, 12))
-    compared = section.splits[-1]
-    title = "above floor" if section.has_floor else f"Δ {compared}"
-    add(title, lambda row: _delta(row, name, compared), right=True)
-    add("95 % interval", lambda row: formatting.interval((row.ours or {}).get(row.split), name), right=True, rank=7)
-    add("verdict", lambda row: row.verdict or formatting.DASH)
-    add("mode match", lambda row: _secondary(row, "mode_match"), right=True)
-    if any(row.secondary and "rank" in row.secondary for row in section.rows):
-        add("published rank", lambda row: _published(row, f"{row.split}.rank", "rank"), right=True, rank=5)
-        add("rank", lambda row: _secondary(row, "rank"), right=True, rank=8)
-    add("parameters", _parameters, right=True, rank=6)
-    add("s/epoch", _seconds, right=True, rank=10)
-    add("peak MiB", _peak, right=True, rank=9)
-    add("peak of", lambda row: (row.costs.peak_source if row.costs else "") or formatting.DASH, rank=3)
-    add("precision", lambda row: (row.cell.precision if row.cell else "") or formatting.DASH, rank=2)
-    add("device", _device, rank=4)
-    add("record", _records, rank=1)
-    return found
-
-
-def short_columns(section: Section) -> list[Column]:
-    """The columns of the smoke and short runs of a section."""
-    name = section.metric
-
-    def column(title: str, cell: Callable[[ShortRow], str], right: bool = False, rank: int = 0) -> Column:
-        return Column(title, tuple(formatting.clean(cell(row)) for row in section.short), right, rank)
-
-    found = [column("method", lambda row: f"{row.record.labels.method} seed {row.record.seed}")]
-    for split in section.splits:
-        found.append(column(f"ours {split}", partial(_short_value, split=split, name=name), right=True))
-    found += [
-        column("scope", lambda row: row.record.scope),
-        column("budget", lambda row: budget(row.record)),
-        column("published test", lambda row: _short_published(row, name), right=True),
-        column("source", lambda row: formatting.source(row.published), rank=2),
-        column("seconds", lambda row: _total_seconds(row.record), right=True),
-        column("s/epoch", lambda row: _short_cost(row, "seconds_per_epoch"), right=True),
-        column("GPU peak MiB", lambda row: _short_cost(row, "gpu_peak_mib"), right=True),
-        column("precision", lambda row: precision(row.record) or formatting.DASH, rank=1),
-        column(
-            "device", lambda row: row.record.environment.device if row.record.environment else formatting.DASH, rank=3
-        ),
-    ]
-    return [entry for entry in found if not entry.empty]
 
 
 def terminal(board: Leaderboard, width: int = 120) -> str:
@@ -125,7 +43,9 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
             blocks.append((f"{_heading(section)}: {_SHORT_TITLE}", short_columns(section)))
         for heading, table in blocks:
             shared, rest = _hoist(table)
-            parts.append(" · ".join([heading, *shared]) + "\n\n" + _render(_fit(rest, width), "simple"))
+            parts.append(" · ".join([heading, *shared]) + "\n\n" + render_table(_fit(rest, width), "simple"))
+        notes = "\n".join(textwrap.fill(f"  {line}", width, subsequent_indent="    ") for line in _notes(section, str))
+        parts += [notes] if notes else []
     for title, lines in _lists(board):
         parts.append("\n".join([title, *(f"  {line}" for line in lines)]))
     if not parts:
@@ -133,27 +53,34 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
     return "\n\n".join([*parts, textwrap.fill(CAPTION, width)]) + "\n"
 
 
-def markdown(board: Leaderboard) -> str:
-    """The leaderboard as Markdown: every column, published numbers that no section compares, and what failed."""
-    parts = [_escape(CAPTION)]
+def markdown(board: Leaderboard, records: str = "records", most: int | None = None) -> str:
+    """The leaderboard as Markdown: every column, published numbers that no section compares, and what failed.
+
+    ``records`` is the folder of the record files, seen from the file that the text goes into. A table of more than
+    ``most`` rows is left to the whole leaderboard, and only its size is said.
+    """
+    parts = [escape(CAPTION, code=True)]
+    linked: list[Record] = []
     for section in board.sections:
-        parts.append(f"### {_escape(_heading(section))}")
+        parts.append(f"### {escape(_heading(section))}")
+        linked += [record for row in section.rows if row.cell for record in row.cell.records]
+        linked += [row.record for row in section.short]
+        linked += [row.partial.record for row in section.rows if row.partial]
+        if most is not None and len(section.rows) > most:
+            parts.append(f"{len(section.rows):,} rows, in results/LEADERBOARD.md.")
+            continue
         if section.rows:
-            parts.append(_render(columns(section), "pipe"))
+            parts.append(render_table(columns(section), "pipe"))
         if section.short:
-            parts += [f"**{_SHORT_TITLE}**", _render(short_columns(section), "pipe")]
+            parts += [f"**{_SHORT_TITLE}**", render_table(short_columns(section), "pipe")]
+        notes = [f"- {line}" for line in _notes(section, escape)]
+        parts += ["\n".join(notes)] if notes else []
     if board.other:
-        parts += ["### Other published numbers (not compared)", _render(_other(board.other), "pipe")]
+        parts += ["### Other published values", render_table(other_columns(board.other), "pipe")]
     for title, lines in _lists(board):
-        parts += [f"### {title}", "\n".join(f"- {_escape(line)}" for line in lines)]
+        parts += [f"### {title}", "\n".join(f"- {escape(line, code=True)}" for line in lines)]
+    parts += link_definitions(linked, records)
     return "\n\n".join(parts) + "\n"
-
-
-def budget(record: Record) -> str:
-    """``2 epochs, 500 steps``: what the recipe allowed."""
-    said = record.spec.get("recipe", {}).get("budget", {})
-    counts = [(said.get("epochs"), "epoch"), (said.get("steps"), "step")]
-    return ", ".join(f"{count:,} {unit}{'s' * (count != 1)}" for count, unit in counts if count) or formatting.DASH
 
 
 def _heading(section: Section) -> str:
@@ -165,109 +92,50 @@ def _heading(section: Section) -> str:
     return formatting.clean(f"{section.key.dataset} · {protocol} · {stage} ({title})")
 
 
-def _published(row: Row, key: str, name: str | None = None) -> str:
-    value = row.published.values.get(key) if row.published else None
-    return formatting.published_value(value, name or key.split(".", 1)[1])
+def link_definitions(linked: Iterable[Record], folder: str) -> list[str]:
+    """Where the links of :func:`suite.report.columns.link_cell` lead, as one paragraph, or nothing."""
+    lines = {f"[{short_key(record)}]: {PurePosixPath(folder, file_name(record))}": None for record in linked}
+    return ["\n".join(sorted(lines))] if lines else []
 
 
-def _ours(row: Row, split: str, name: str) -> str:
-    if row.floor:
-        return formatting.metric(row.floor.values[split], name) if split in row.floor.values else formatting.DASH
-    return formatting.summary((row.ours or {}).get(split), name)
+def _notes(section: Section, shown: Callable[[str], str]) -> Iterator[str]:
+    """What stands under a section's table: deviations by footnote, runs that got part of the way, data that is missing.
+
+    ``shown`` escapes text for where it goes; links are left to it as they are.
+    """
+    for place, deviation in enumerate(section.deviations, 1):
+        text = f"{deviation.what} Why: {deviation.why} Effect: {deviation.effect}"
+        yield f"{formatting.superscript(place)} {shown(formatting.clean(text))}"
+    parts: dict[str, Partial] = {row.method: row.partial for row in section.rows if row.partial}
+    for method, partial in parts.items():
+        yield f"{shown(formatting.clean(method))} is partial: {_reached(partial)}"
+    missing: dict[str, list[str]] = {}
+    for row in section.rows:
+        if row.published and row.published.unavailable and row.cell is None:
+            missing.setdefault(row.published.unavailable, []).append(row.method)
+    for needed, methods in missing.items():
+        yield shown(formatting.clean(f"{', '.join(methods)}: data not available; needed: {needed}"))
 
 
-def _delta(row: Row, name: str, compared: str) -> str:
-    if row.delta is None:
-        return formatting.DASH
-    return formatting.signed(row.delta, name) + (f" ({row.split})" if row.split != compared else "")
+def _reached(partial: Partial) -> str:
+    record = partial.record
+    said = f"{partial.reached} (seed {record.seed}, [{short_key(record)}])"
+    if partial.metric is not None and partial.value is not None:
+        title = formatting.METRIC_TITLES.get(partial.metric, partial.metric)
+        said += f", last validation {title} {formatting.metric(partial.value, partial.metric)}"
+    return f"{said}; {partial.advice}: {_code(partial.command)}"
 
 
-def _secondary(row: Row, name: str) -> str:
-    if row.floor:
-        return (
-            formatting.metric(row.floor.rank, name)
-            if name == "rank" and row.floor.rank is not None
-            else formatting.DASH
-        )
-    return formatting.summary((row.secondary or {}).get(name, Summary(0)), name)
-
-
-def _parameters(row: Row) -> str:
-    if row.cell and row.cell.parameters is not None:
-        return f"{row.cell.parameters:,}"
-    return formatting.parameters(row.published.parameters if row.published else None)
-
-
-def _unsure(row: Row) -> str:
-    return "" if row.costs and row.costs.exclusive else "~"
-
-
-def _seconds(row: Row) -> str:
-    if row.costs is None or row.costs.seconds_per_epoch is None:
-        return formatting.DASH
-    return _unsure(row) + formatting.cost(row.costs.seconds_per_epoch)
-
-
-def _peak(row: Row) -> str:
-    if row.costs is None or row.costs.peak_mib is None:
-        return formatting.DASH
-    return _unsure(row) + formatting.cost(row.costs.peak_mib)
-
-
-def _device(row: Row) -> str:
-    if row.costs is None or row.costs.device is None:
-        return formatting.DASH
-    return row.costs.device + (f" (and {row.costs.other_devices} more)" if row.costs.other_devices else "")
-
-
-def _records(row: Row) -> str:
-    if row.cell is None:
-        return formatting.DASH
-    more = len(row.cell.records) - 1
-    return row.cell.records[0].run_key[:8] + (f" +{more}" if more else "")
-
-
-def _short_value(row: ShortRow, split: str, name: str) -> str:
-    return formatting.metric(row.values[split], name) if split in row.values else formatting.DASH
-
-
-def _short_published(row: ShortRow, name: str) -> str:
-    return formatting.published_value(row.published.values.get(f"test.{name}") if row.published else None, name)
-
-
-def _short_cost(row: ShortRow, name: str) -> str:
-    value = getattr(row.record.costs, name, None)
-    return formatting.DASH if value is None else formatting.cost(value)
-
-
-def _total_seconds(record: Record) -> str:
-    seconds = record.costs.seconds.get("total") if record.costs else None
-    return formatting.DASH if seconds is None else formatting.cost(seconds)
-
-
-def _other(published: Sequence[Published]) -> list[Column]:
-    def column(title: str, cell: Callable[[Published], str]) -> Column:
-        return Column(title, tuple(formatting.clean(cell(number)) for number in published))
-
-    return [
-        column("dataset", lambda number: number.dataset),
-        column("method", lambda number: number.method),
-        column("protocol", lambda number: number.protocol),
-        column("stage", lambda number: number.stage),
-        column("published", lambda number: "; ".join(f"{name} {_exact(number, name)}" for name in number.values)),
-        column("source", formatting.source),
-    ]
-
-
-def _exact(number: Published, name: str) -> str:
-    value = number.values[name]
-    return f"{value.value:g}" + ("" if value.sd is None else f" ± {value.sd:g}")
+def _code(command: str) -> str:
+    return f"`{formatting.clean(command).replace('`', '')}`"
 
 
 def _lists(board: Leaderboard) -> list[tuple[str, list[str]]]:
     found = []
     if board.unfinished:
-        found.append(("Runs that did not finish", [unfinished_line(record) for record in board.unfinished]))
+        parts = [partial_of(record, board.tasks) for record in board.unfinished]
+        lines = [f"{unfinished_line(p.record)}; {p.reached}; {p.advice}: {_code(p.command)}" for p in parts]
+        found.append(("Runs that did not finish", lines))
     if board.retired:
         lines = [f"{record.name}: version {record.task.version} of the task" for record in board.retired]
         found.append(("Runs of retired task versions", [formatting.clean(line) for line in lines]))
@@ -302,10 +170,16 @@ def _fit(table: list[Column], width: int) -> list[Column]:
     return table
 
 
-def _render(table: list[Column], style: str) -> str:
-    escape = _escape if style == "pipe" else str
+def render_table(table: list[Column], style: str) -> str:
+    """A table as text; ``style`` is tabulate's: ``pipe`` for Markdown, ``simple`` for a terminal."""
+
+    def cells(column: Column) -> list[str]:
+        if style != "pipe":
+            return list(column.cells)
+        return list(column.markdown) if column.markdown else [escape(cell) for cell in column.cells]
+
     return tabulate(
-        list(zip(*([escape(cell) for cell in column.cells] for column in table), strict=True)),
+        list(zip(*map(cells, table), strict=True)),
         headers=[column.title for column in table],
         tablefmt=style,
         colalign=["right" if column.right else "left" for column in table],
@@ -313,8 +187,8 @@ def _render(table: list[Column], style: str) -> str:
     )
 
 
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is: no cell, tag, comment or emphasis of its own."""
-    for character in "\\`*_[]|":
+def escape(text: str, code: bool = False) -> str:
+    """Text that Markdown shows as it is: no cell, tag, comment or emphasis of its own; ``code`` keeps backticks."""
+    for character in "\\*_[]|" if code else "\\`*_[]|":
         text = text.replace(character, "\\" + character)
     return text.replace("<", "&lt;")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -33,6 +34,19 @@ def _one_or_more(kind: str) -> Any:
     )
 
 
+class Deviation(Strict):
+    """Where the task leaves the published recipe: shown beside the numbers it touches, never part of a run's key."""
+
+    what: Text = Field(description="what differs from the published recipe")
+    why: Text = Field(description="the reason")
+    effect: Text = Field(description="its measured or expected effect on the number")
+    touches: Text = Field("*", description="a glob over encoder, head or encoder/head labels: the rows it touches")
+
+    def touches_row(self, encoder: str, head: str) -> bool:
+        """Whether the row of these labels is touched."""
+        return any(fnmatchcase(name, self.touches) for name in (encoder, head, f"{encoder}/{head}"))
+
+
 class TaskFile(Strict):
     """The keys of a task file. Components, recipe and matrix are read by their own schemas."""
 
@@ -59,6 +73,9 @@ class TaskFile(Strict):
     )
     seeds: list[NonNegativeInt] = Field(description="one run for each seed and cell")
     matrix: Any = Field({}, description="cells to leave out (exclude) or add (include)")
+    deviations: list[Deviation] = Field(
+        [], description="differences from the published recipe, shown beside the numbers they touch"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Task:
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     plugins: Plugins
+    deviations: tuple[Deviation, ...] = ()
 
 
 def load_task(path: str | os.PathLike[str]) -> Task:
@@ -164,6 +182,7 @@ class _Reader:
             tuple(header.seeds),
             cells,
             plugins,
+            tuple(header.deviations),
         )
 
     def _header(self) -> TaskFile:

@@ -6,19 +6,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from typing_extensions import override
-
-from suite.data.base import Split
 from suite.errors import InputError
 from suite.spec.recipe import NonMonotone, Recipe, Sgd
 from suite.spec.types import NonNegativeInt, PositiveFloat, PositiveInt
 from suite.stages import Measurements, RunContext
+from suite.training.averages import non_monotone_trigger
 from suite.training.checkpoint import load_tensors, save_atomically
 from suite.training.loop import Trainer
-from suite.training.optimizers import non_monotone_trigger
 from suite.training.seeds import derive_seed
-
-_SCORED: tuple[Split, ...] = ("valid", "test")
 
 
 class Finetune:
@@ -37,6 +32,7 @@ class Finetune:
     """
 
     name = "finetune"
+    trains = True
 
     def __init__(
         self,
@@ -81,11 +77,10 @@ class Finetune:
         recipe = self.recipe(context.recipe)
         with context.clock("setup"):
             phase = _Phase(context, recipe, self._rule)
-            trainer = _FinetuneTrainer(phase)
+            trainer = Trainer(phase.inner, stop_after=lambda _losses: phase.ended)
         if state is None:
             with context.clock("evaluate"):
-                scores = trainer.objective.evaluate(context.model, "valid")
-                phase.begin(scores.get("nll", scores.get("kl", math.inf)))
+                phase.begin(trainer.validation.score_only({}))
         else:
             with context.clock("setup"):
                 phase.start = float(state["start"])
@@ -100,9 +95,7 @@ class Finetune:
             best = phase.inner.weights_path if improved else context.weights_path
             weights = load_tensors(best, context.device)
             context.model.load_state_dict(weights)
-            measured: Measurements = {
-                split: trainer.objective.evaluate(context.model, split, final=True) for split in _SCORED
-            }
+            measured: Measurements = dict(trainer.validation.final().items())
         if improved:
             with context.clock("log"):
                 save_atomically(weights, context.weights_path)
@@ -168,15 +161,3 @@ class _Phase:
     def _ended(self) -> bool:
         losses = self.losses()
         return bool(losses) and non_monotone_trigger(self._rule, losses[:-1], losses[-1])
-
-
-class _FinetuneTrainer(Trainer):
-    """Ends early once validation is above its best of a while ago."""
-
-    def __init__(self, phase: _Phase) -> None:
-        super().__init__(phase.inner)
-        self._phase = phase
-
-    @override
-    def _spent(self) -> bool:
-        return super()._spent() or self._phase.ended

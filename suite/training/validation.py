@@ -47,15 +47,15 @@ class Validation:
         started: list[str] = []
         if judged is not None:
             with judged.swapped_in():
-                self._judge(self._validate(point, ""))
+                self._judge(self.score_only(point))
         if averages.needs_iterate or averages.several:
-            loss = self._validate(point, "" if judged is None else "_raw")
+            loss = self.score_only(point, "" if judged is None else "_raw")
             if judged is None:
                 self._judge(loss)
             started = averages.observe(loss)
         for name, average in tracked.items():
             with average.swapped_in():
-                self._validate(point, f"@{name}")
+                self.score_only(point, f"@{name}")
         return started
 
     def final(self) -> dict[Split, dict[str, float]]:
@@ -90,7 +90,8 @@ class Validation:
     def _named(self, split: Split, name: str) -> dict[str, float]:
         return {f"{metric}@{name}": value for metric, value in self._evaluate(split).items() if metric != "tokens"}
 
-    def _validate(self, point: dict[str, float], suffix: str) -> float:
+    def score_only(self, point: dict[str, float], suffix: str = "") -> float:
+        """Validation loss of the weights in the model; its scores go into ``point``, and nothing is decided."""
         scores = self._evaluate("valid")
         point |= {f"valid_{name}{suffix}": value for name, value in scores.items() if name != "tokens"}
         return scores.get("nll", scores.get("kl", math.inf))

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -17,18 +17,22 @@ from suite.progress import duration
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
+from suite.report.claims import load_claims
 from suite.report.estimate import estimate_seconds
-from suite.report.files import csv_text, update_block, write_csv
+from suite.report.files import csv_text
 from suite.report.leaderboard import build
+from suite.report.pages import Report
+from suite.report.published_curves import load_curves
 from suite.report.show import render
-from suite.report.table import markdown, terminal
+from suite.report.table import terminal
+from suite.report.tasks import TaskInfo
 from suite.spec.components import KINDS, Plugins, describe, names
 from suite.spec.json_schema import task_json_schema
-from suite.spec.plan import TASKS, find_tasks, load_tasks
+from suite.spec.plan import TASKS, expand, find_tasks, load_tasks, shorten
 from suite.spec.plugins import installed
 from suite.spec.run_spec import RunSpec
 from suite.spec.signatures import REQUIRED
-from suite.spec.task import load_task
+from suite.spec.task import Task, load_task
 from suite.verbs.common import chosen_cells
 
 
@@ -128,22 +132,23 @@ def _status(spec: RunSpec, record: Record | None, store: Store) -> str:
 def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite report``."""
     records = _records(options.results, options.task)
-    published, versions = load_published(), _current_versions()
+    published, tasks = load_published(), _known_tasks()
     if options.csv:
-        sys.stdout.write(csv_text(build(records, published, current_versions=versions)))
+        sys.stdout.write(csv_text(build(records, published, tasks=tasks)))
     elif records or options.all:
         print_leaderboard(options.results, options.task, everything=options.all)
     else:
         print(f"no records in {options.results} yet: `suite run demo` makes some; --all shows what is published")
     if options.write:
-        board = build(records, published, current_versions=versions, show="all")
-        update_block(options.results / "LEADERBOARD.md", markdown(board), title="Leaderboard")
-        write_csv(board, options.results / "leaderboard.csv")
-        print(f"wrote {options.results / 'LEADERBOARD.md'} and {options.results / 'leaderboard.csv'}")
-        ours = markdown(build(records, published, current_versions=versions, show="ours"))
-        for path in options.write_into:
-            update_block(path, ours)
-            print(f"wrote the table in {path}")
+        pages = Report(options.results, records, published, tasks, load_claims(published))
+        for path in pages.write(options.write_into):
+            print(f"wrote {path}")
+    if options.figures:
+        # Matplotlib takes longer to import than everything else takes to run.
+        from suite.report.figures import draw_all
+
+        for line in draw_all(options.results / "figures", records, tasks, load_curves()):
+            print(line)
     return 0
 
 
@@ -167,25 +172,45 @@ def print_leaderboard(results: Path, tasks: Sequence[str] = (), *, everything: b
     board = build(
         _records(results, tasks),
         load_published(),
-        current_versions=_current_versions(),
+        tasks=_known_tasks(),
         show="all" if everything else "ours",
     )
     print(terminal(board, max(120, shutil.get_terminal_size().columns)), end="")
 
 
-def _current_versions() -> dict[str, int]:
-    """The version of every task file that can be read; a broken one retires nothing."""
-    versions = {}
-    for path in find_tasks([]) if TASKS.is_dir() else []:
+def _known_tasks() -> dict[str, TaskInfo]:
+    """What every task file that can be read says of itself; a broken one retires nothing."""
+    return {task.name: TaskInfo.of(task) for task in _readable_tasks()}
+
+
+def _readable_tasks() -> Iterator[Task]:
+    try:
+        paths = find_tasks([])
+    except InputError:  # no folder of tasks here, or an empty one
+        return
+    for path in paths:
         try:
-            task = load_task(path)
+            yield load_task(path)
         except InputError:
             continue
-        versions[task.name] = task.version
-    return versions
 
 
 def show(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite show``."""
-    print(render(Store(options.results).find(options.run), load_published()))
+    record = Store(options.results).find(options.run)
+    print(render(record, load_published(), _rerun_note(record)))
     return 0
+
+
+def _rerun_note(record: Record) -> str | None:
+    """What stands between the rerun command and this very record: the task file it was made from."""
+    commit = f"; at commit {record.provenance.commit[:12]} it stands as it was" if record.provenance.commit else ""
+    task = next((task for task in _readable_tasks() if task.name == record.task.name), None)
+    if task is None or task.abstract:
+        return f"tasks/ holds no task {record.task.name} here{commit}"
+    specs = expand(task)
+    if record.scope != "full":
+        specs = shorten(specs, record.spec["recipe"]["budget"]["epochs"])
+    if any(spec.run_key == record.run_key for spec in specs):
+        return None
+    return f"{task.path} has changed since, and now gives another run{commit}"

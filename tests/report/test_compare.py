@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from suite.records.published import Value
-from suite.report.compare import Summary, Verdict, summarize, t_quantile, verdict
+from suite.report.compare import Summary, Verdict, difference, summarize, t_quantile, verdict
 
 VALUES = st.lists(st.floats(1, 1000), min_size=2, max_size=12)
 
@@ -75,6 +75,8 @@ def test_verdict_names_are_the_ones_tables_print() -> None:
         "inconclusive",
         "single run",
         "not run",
+        "partial",
+        "data not available",
     ]
 
 
@@ -97,8 +99,31 @@ def test_a_wider_margin_never_turns_a_reproduction_away(values: list[float], pub
         assert verdict(values, Value(published), 0.02) is Verdict.REPRODUCED
 
 
+@given(VALUES, VALUES)
+def test_the_interval_of_a_difference_is_welchs(ours: list[float], theirs: list[float]) -> None:
+    found = difference(ours, theirs)
+    spread = min(summarize(ours).sd or 0.0, summarize(theirs).sd or 0.0)
+    assert found.n == min(len(ours), len(theirs))
+    if spread > 1e-6:
+        expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-6)
+
+
+@given(VALUES, VALUES)
+def test_a_difference_turns_round_with_its_sides(ours: list[float], theirs: list[float]) -> None:
+    there, back = difference(ours, theirs), difference(theirs, ours)
+    assert there.mean == pytest.approx(-back.mean, abs=1e-9)  # type: ignore[operator]
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-9)  # type: ignore[operator]
+
+
+def test_a_difference_without_spread_or_values() -> None:
+    assert difference([], [1.0]) == Summary(0)
+    assert difference([3.0], [1.0, 2.0]) == Summary(1, 1.5)
+    assert difference([2.0, 2.0], [1.0, 1.0]) == Summary(2, 1.0, 0.0, 1.0, 1.0)
+
+
 def test_t_quantiles_are_those_of_scipy() -> None:
-    for degrees in [*range(1, 60), 100, 1000, 10**6]:
+    for degrees in [*range(1, 60), 100, 1000, 10**6, 1.0001, 1.5, 2.0001, 4.37, 9.99, 29.5, 30.5, 41.7]:
         assert t_quantile(degrees) == pytest.approx(float(stats.t.ppf(0.975, degrees)), abs=1e-7)
     with pytest.raises(ValueError, match="0 degrees of freedom; a spread needs at least two values"):
         t_quantile(0)

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from records_factory import make_record
 
 from suite.errors import InputError
-from suite.report.files import BEGIN, END, csv_text, update_block, write_csv
+from suite.report.files import csv_text, markers, update_block, write_csv
 from suite.report.leaderboard import build
+
+BEGIN, END = markers("leaderboard")
 
 
 def test_a_missing_file_is_created_once(tmp_path: Path) -> None:

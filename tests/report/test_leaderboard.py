@@ -20,8 +20,11 @@ from suite.records.published import Paper, Published, Value
 from suite.records.record import Record
 from suite.report.compare import Verdict
 from suite.report.files import csv_text, rows
-from suite.report.leaderboard import FLOOR, Leaderboard, Row, build
+from suite.report.leaderboard import Leaderboard, build
+from suite.report.rows import FLOOR, Row
 from suite.report.table import columns, markdown, terminal
+from suite.report.tasks import TaskInfo
+from suite.spec.task import Deviation
 
 GOLDEN = Path(__file__).with_name("golden_leaderboard.md")
 YANG = Paper("yang2018", "Breaking", ("Zhilin Yang", "Zihang Dai", "Ruslan Salakhutdinov"), "ICLR", 2018)
@@ -89,7 +92,7 @@ def test_smoke_and_short_runs_stand_apart(scope: str) -> None:
     short = make_record(scope=scope, test=200.0, valid=210.0, recipe={"budget": {"epochs": 2, "steps": 500}})  # type: ignore[arg-type]
     board = build([short], [number()])
     row = only_row(board)
-    assert (row.verdict, row.cell) == (Verdict.NOT_RUN, None)
+    assert (row.verdict, row.cell) == (Verdict.PARTIAL if scope == "short" else Verdict.NOT_RUN, None)
     (shown,) = board.sections[0].short
     assert shown.values == {"valid": 210.0, "test": 200.0}
     assert shown.published == number()
@@ -101,14 +104,14 @@ def test_smoke_and_short_runs_stand_apart(scope: str) -> None:
 
 def test_retired_versions_are_listed_and_not_counted() -> None:
     old, new = make_record(version=1, test=10.0), make_record(version=2, test=56.0)
-    board = build([old, new], [number()], current_versions={"mos-ptb": 2})
+    board = build([old, new], [number()], tasks={"mos-ptb": TaskInfo(2)})
     row = only_row(board)
     assert row.ours is not None
     assert (row.ours["test"].n, row.ours["test"].mean) == (1, 56.0)
     assert board.retired == (old,)
     assert "mos-ptb ptb awd-lstm/mos-15 seed 1: version 1 of the task" in terminal(board)
     # A task that is not named is taken as it is.
-    assert build([old], [number()], current_versions={"other": 9}).retired == ()
+    assert build([old], [number()], tasks={"other": TaskInfo(9)}).retired == ()
 
 
 def test_a_run_without_a_test_number_is_no_run_on_test() -> None:
@@ -321,6 +324,22 @@ def test_foreign_text_cannot_break_a_table_or_a_terminal() -> None:
     assert "awd-lstm/a\\|b" in text
 
 
+CURVE = [{"epoch": 21.0, "valid_ppl": 80.0}, {"epoch": 22.0, "valid_ppl": 78.33}]
+TASKS = {
+    "old": TaskInfo(2),
+    "mos-ptb": TaskInfo(
+        1,
+        {("ptb", "awd-lstm/moc-15"): 1000},
+        (
+            Deviation(
+                what="TF32 products.", why="The GPU has no other fast ones.", effect="None seen.", touches="mos-*"
+            ),
+            Deviation(what="300 epochs.", why="Time is scarce.", effect="At most +0.1 test perplexity expected."),
+        ),
+    ),
+}
+
+
 def sample() -> tuple[list[Record], list[Published]]:
     """A board with a bit of everything, made up."""
     facts = {"valid_floor_ppl": 20.5, "test_floor_ppl": 20.0, "test_floor_entropy_ppl": 19.9, "log_prob_rank": 31.0}
@@ -332,6 +351,7 @@ def sample() -> tuple[list[Record], list[Published]]:
         make_record(head="softmax", seed=9, test=210.0, valid=220.0, scope="smoke", device="a processor"),
         make_record(head="gss", seed=5, status="interrupted", message="stopped by the user"),
         make_record(task="old", version=1, head="softmax", test=70.0),
+        make_record(head="moc-15", seed=6, scope="short", recipe={"budget": {"epochs": 22}}, curves=CURVE),
     ]
     for head, tests in (("softmax", (24.0, 24.2)), ("mos-8", (21.0, 21.1))):
         records += seeds(
@@ -348,6 +368,8 @@ def sample() -> tuple[list[Record], list[Published]]:
         )  # fmt: skip
     published = [
         number(),
+        number("moc-15", 57.55, table="5"),
+        number("mos", table="4", dataset="switchboard", encoder="seq2seq", unavailable="a corpus under licence"),
         number(table="README", framework="PyTorch 0.4.1", test=56.4),
         number("softmax", 58.8, table="as quoted", reported_by="others", parameters=24e6),
         number("sigsoftmax", paper=LATER, values={"test.ppl": Value(58.4, 0.15, 11)}),
@@ -358,7 +380,7 @@ def sample() -> tuple[list[Record], list[Published]]:
 
 def golden_text() -> str:
     records, published = sample()
-    return markdown(build(records, published, current_versions={"old": 2}, show="all"))
+    return markdown(build(records, published, tasks=TASKS, show="all"))
 
 
 def test_golden_board() -> None:
@@ -368,7 +390,7 @@ def test_golden_board() -> None:
 def test_the_order_of_files_does_not_show() -> None:
     records, published = sample()
     random.Random(0).shuffle(records)
-    assert markdown(build(records, published, current_versions={"old": 2}, show="all")) == golden_text()
+    assert markdown(build(records, published, tasks=TASKS, show="all")) == golden_text()
 
 
 def test_infinity_never_appears() -> None:

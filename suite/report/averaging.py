@@ -1,0 +1,89 @@
+"""When averaging should start: the running averages that one run kept beside its own, scored on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from suite.records.metrics import PRIMARY_METRICS
+from suite.records.record import Record
+from suite.report import formatting
+from suite.report.cells import Cell
+from suite.report.columns import Column, budget, link_cell
+from suite.report.compare import summarize
+from suite.report.table import escape, link_definitions, render_table
+
+OWN = "the recipe's own start"
+AVERAGING_CAPTION = (
+    "One run keeps several running averages of its weights, each begun at another epoch (or by the non-monotone "
+    "trigger), and none of them changes the run: what they differ by on test is the start of averaging alone. Mean ± "
+    "standard deviation (number of seeds); raw is the last iterate, not averaged."
+)
+
+
+def averaging_starts(cell: Cell, metric: str) -> dict[str, dict[int, float]]:
+    """Where averaging began, and the test metric by seed: the run's own start, then the tracked ones in order.
+
+    ``epoch 62`` for ``ppl@62``, ``the non-monotone trigger`` for ``ppl@nt``.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for record in cell.records:
+        scores = record.metrics.get(cell.key.stage, {}).get("test", {})
+        for name in sorted(scores, key=lambda name: (len(name), name)):
+            if name == metric:
+                found.setdefault(OWN, {})[record.seed] = scores[name]
+            elif name.startswith(f"{metric}@"):
+                start = name.removeprefix(f"{metric}@")
+                title = "the non-monotone trigger" if start == "nt" else f"epoch {start}"
+                found.setdefault(title, {})[record.seed] = scores[name]
+    return found
+
+
+def raw_values(cell: Cell, metric: str) -> dict[int, float]:
+    """The metric of the last iterate on test, by seed."""
+    scores = {record.seed: record.metrics.get(cell.key.stage, {}).get("test", {}) for record in cell.records}
+    return {seed: values[f"{metric}_raw"] for seed, values in scores.items() if f"{metric}_raw" in values}
+
+
+def averaging_markdown(cells: Sequence[Cell], records: str = "records") -> str:
+    """One table a dataset, protocol and stage, a row a cell; empty where no run kept several averages."""
+    parts: list[str] = []
+    linked: list[Record] = []
+    for key in dict.fromkeys(cell.key for cell in cells):
+        for metric in PRIMARY_METRICS:
+            here = [cell for cell in cells if cell.key == key and len(averaging_starts(cell, metric)) > 1]
+            if not here:
+                continue
+            title = formatting.METRIC_TITLES.get(metric, metric)
+            parts += [f"### {escape(' · '.join(key))} ({title}, test)", render_table(_columns(here, metric), "pipe")]
+            linked += [record for cell in here for record in cell.records]
+    if not parts:
+        return ""
+    return "\n\n".join([escape(AVERAGING_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
+
+
+def _columns(cells: Sequence[Cell], metric: str) -> list[Column]:
+    tables = [averaging_starts(cell, metric) for cell in cells]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    # Epochs by number, after what has none.
+    names.sort(key=lambda name: int(name.removeprefix("epoch ")) if name.startswith("epoch ") else -1)
+    found = [
+        Column("method", tuple(formatting.clean(cell.method) for cell in cells)),
+        Column("budget", tuple(budget(cell.records[0]) for cell in cells)),
+        Column("raw", tuple(_shown(raw_values(cell, metric), metric) for cell in cells), right=True),
+    ]
+    found += [
+        Column(name, tuple(_shown(table.get(name, {}), metric) for table in tables), right=True) for name in names
+    ]
+    found.append(Column("lowest", tuple(_lowest(table) for table in tables)))
+    links = tuple(link_cell(cell.records) for cell in cells)
+    found.append(Column("record", links, markdown=links))
+    return [column for column in found if not column.empty]
+
+
+def _shown(by_seed: dict[int, float], metric: str) -> str:
+    return formatting.summary(summarize(list(by_seed.values())), metric)
+
+
+def _lowest(table: dict[str, dict[int, float]]) -> str:
+    means = {name: summarize(list(by_seed.values())).mean for name, by_seed in table.items()}
+    return min((name for name in means if means[name] is not None), key=lambda name: means[name] or 0.0)

@@ -1,0 +1,74 @@
+"""The claims table as Markdown: whole for ``results/CLAIMS.md``, and a short one for the README."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from suite.records.published import Published
+from suite.report import formatting
+from suite.report.columns import Column, link_cell
+from suite.report.findings import Finding, Judged, Outcome
+from suite.report.table import escape, link_definitions, render_table
+
+CLAIMS_CAPTION = (
+    "Each claim of the papers, judged by our records alone. A comparison counts for or against the claim where its "
+    "95 % interval decides it (Welch's for differences of means over seeds); a claim holds where every comparison that "
+    "decides does, and is mixed where they part. Finished full runs only; ranks and seconds also from shortened ones."
+)
+
+
+def claims_markdown(judged: Sequence[Judged], published: Sequence[Published], records: str = "records") -> str:
+    """The whole table: every claim, then its evidence, comparison by comparison, with links to the records."""
+    parts = [escape(CLAIMS_CAPTION), render_table(_columns(judged, published), "pipe")]
+    for one in judged:
+        parts.append(f"### {escape(one.claim.claim)}")
+        said = [f"**{one.verdict}**" + (f": {escape(one.why)}" if one.why else "")]
+        said += [escape(one.claim.note)] if one.claim.note else []
+        parts.append(" · ".join(said))
+        if one.findings:
+            parts.append("\n".join(f"- {_line(finding)}" for finding in one.findings))
+    linked = [record for one in judged for finding in one.findings for record in finding.records]
+    return "\n\n".join([*parts, *link_definitions(linked, records)]) + "\n"
+
+
+def claims_short(judged: Sequence[Judged], published: Sequence[Published]) -> str:
+    """One row a claim, for the README: who, what, verdict, and how many comparisons say so."""
+    return render_table(_columns(judged, published), "pipe") + "\n"
+
+
+def _columns(judged: Sequence[Judged], published: Sequence[Published]) -> list[Column]:
+    papers = {number.paper.key: number.paper.short for number in published}
+    return [
+        Column("claim", tuple(formatting.clean(one.claim.claim) for one in judged)),
+        Column("published by", tuple(", ".join(papers.get(key, key) for key in one.claim.papers) for one in judged)),
+        Column("evidence", tuple(formatting.clean("; ".join(_summary(one))) for one in judged)),
+        Column("verdict", tuple(_verdict(one) for one in judged)),
+    ]
+
+
+def _verdict(one: Judged) -> str:
+    """The verdict, and on which datasets: a small language is not Penn Treebank."""
+    datasets = sorted({f.place.split(" · ")[0] for f in one.findings if f.outcome is not Outcome.OPEN})
+    on = f" on {', '.join(datasets)}" if datasets else ""
+    return formatting.clean(f"{one.verdict}{on}" + (f": {one.why}" if one.why else ""))
+
+
+def _summary(one: Judged) -> Iterator[str]:
+    """The first comparison of each outcome, and how many more say the same."""
+    counts = Counter(finding.outcome for finding in one.findings)
+    for outcome in Outcome:
+        if not counts[outcome]:
+            continue
+        first = next(finding for finding in one.findings if finding.outcome is outcome)
+        more = f" and {counts[outcome] - 1} more" if counts[outcome] > 1 else ""
+        yield f"{outcome}: {first.text} ({first.place}){more}"
+    if not one.findings:
+        yield formatting.DASH
+
+
+def _line(finding: Finding) -> str:
+    why = f" ({finding.why})" if finding.why else ""
+    links = f" {link_cell(finding.records)}" if finding.records else ""
+    said = formatting.clean(f"{finding.place}: {finding.text}: ")
+    return f"{escape(said)} **{finding.outcome}**{escape(why)}{links}"

@@ -1,0 +1,84 @@
+"""Every page of the report, written in one go: the leaderboard, the claims, what a head costs, when to average."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from suite.records.published import Published
+from suite.records.record import Record
+from suite.report.averaging import averaging_markdown
+from suite.report.benchmarks import load_benchmarks
+from suite.report.claims import Claim
+from suite.report.claims_table import claims_markdown, claims_short
+from suite.report.files import has_block, update_block, write_csv
+from suite.report.findings import Evidence, judge
+from suite.report.leaderboard import build
+from suite.report.table import markdown
+from suite.report.tasks import Tasks, is_current
+from suite.report.worth import worth_markdown, worths
+
+# A page for people: longer tables are in the results folder.
+_README_ROWS = 40
+_NOTHING_YET = "No run of ours speaks of this yet."
+
+
+@dataclass(frozen=True)
+class Report:
+    """What every page is made of, beside the benchmarks in the results folder; nothing else decides a character."""
+
+    results: Path
+    records: Sequence[Record]
+    published: Sequence[Published]
+    tasks: Tasks
+    claims: Sequence[Claim]
+
+    def write(self, into: Sequence[Path] = ()) -> Iterator[Path]:
+        """Write ``LEADERBOARD.md``, ``leaderboard.csv``, ``CLAIMS.md`` and ``HEADS.md``; then the blocks of ``into``.
+
+        A file of ``into`` must have the leaderboard's markers; those of the claims and of the heads are filled where
+        they are.
+
+        Raises:
+            InputError: a file cannot be read, its markers are wrong, or a benchmark is no table.
+        """
+        board = build(self.records, self.published, tasks=self.tasks, show="all")
+        evidence = Evidence.of(self.records, self.tasks, load_benchmarks(self.results / "benchmarks"))
+        judged = [judge(claim, evidence) for claim in self.claims]
+        current = [record for record in self.records if is_current(record, self.tasks)]
+        heads = worths(evidence.cells, current)
+        worth, averaging = worth_markdown(heads), averaging_markdown(evidence.with_short)
+        pages = {
+            "LEADERBOARD.md": ("leaderboard", "Leaderboard", markdown(board)),
+            "CLAIMS.md": (
+                "claims",
+                "What the papers claim, and what we found",
+                claims_markdown(judged, self.published),
+            ),
+            "HEADS.md": ("heads", "What a head is worth, and when to average", _heads(worth, averaging)),
+        }
+        for file, (name, title, text) in pages.items():
+            update_block(self.results / file, text, title, name)
+            yield self.results / file
+        write_csv(board, self.results / "leaderboard.csv")
+        yield self.results / "leaderboard.csv"
+        mine = build(self.records, self.published, tasks=self.tasks, show="ours")
+        for path in into:
+            folder = Path(os.path.relpath(self.results / "records", path.parent)).as_posix()
+            update_block(path, markdown(mine, folder, _README_ROWS))
+            blocks = {
+                "claims": claims_short(judged, self.published),
+                "heads": worth_markdown(heads, None, _README_ROWS) or _NOTHING_YET,
+            }
+            for name, text in blocks.items():
+                if has_block(path, name):
+                    update_block(path, text, name=name)
+            yield path
+
+
+def _heads(worth: str, averaging: str) -> str:
+    parts = ["## Which head is worth its cost", worth or _NOTHING_YET]
+    parts += ["## When averaging should start", averaging or _NOTHING_YET]
+    return "\n\n".join(part.strip() for part in parts)

@@ -1,0 +1,130 @@
+"""Cells set side by side: which of them belong together, and what is said of the difference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from suite.records.record import Record
+from suite.report import formatting
+from suite.report.cells import Cell, CellCosts, costs, flatten
+from suite.report.columns import budget
+from suite.report.compare import Summary
+
+SPLITS = ("test", "valid")
+Share = Literal["dataset", "encoder", "encoder-label", "precision"]
+
+
+def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share]) -> Iterator[tuple[Cell, Cell]]:
+    """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must."""
+    flat = {cell.records[0].run_key: dict(flatten(cell.records[0].spec)) for cell in cells}
+    for cell in cells:
+        if not matches(cell.head, heads):
+            continue
+        partners = [
+            other
+            for other in cells
+            if other.key == cell.key
+            and other is not cell
+            and fnmatchcase(other.head, than)
+            and all(_SHARED[what](other) == _SHARED[what](cell) for what in same)
+        ]
+        if len(partners) > 1:
+            # The comparison of whole specs is what takes time, and most cells have one partner.
+            partners.sort(key=lambda other: (_distance(flat, cell, other), other.records[0].run_key))
+        if partners:
+            yield cell, partners[0]
+
+
+_SHARED: Mapping[Share, Callable[[Cell], Any]] = {
+    "dataset": lambda cell: cell.records[0].spec["dataset"],
+    "encoder": lambda cell: cell.records[0].spec["encoder"],
+    "encoder-label": lambda cell: cell.encoder,
+    "precision": lambda cell: cell.precision,
+}
+
+
+def _distance(flat: Mapping[str, Mapping[str, str]], cell: Cell, other: Cell) -> int:
+    """In how many keys two specs differ."""
+    one, two = (flat[c.records[0].run_key] for c in (cell, other))
+    return sum(one.get(key) != two.get(key) for key in one.keys() | two.keys())
+
+
+def cost_pair(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[CellCosts, CellCosts] | None:
+    """Costs that may be set against each other: of runs of one version of the code, on one device; the latest such.
+
+    None where there are none. A faster training step is no property of a head.
+    """
+    by_commit = [_by_commit(records) for records in (ours, theirs)]
+    shared = by_commit[0].keys() & by_commit[1].keys()
+    for commit in sorted(shared, key=lambda key: max(r.provenance.ended for r in by_commit[0][key]), reverse=True):
+        mine, base = (costs(side[commit]) for side in by_commit)
+        if mine.device == base.device and mine.seconds_per_epoch and base.seconds_per_epoch:
+            return mine, base
+    return None
+
+
+def _by_commit(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.provenance.commit is not None:
+            found[record.provenance.commit].append(record)
+    return found
+
+
+def fits(cell: Cell, other: Cell, bound: float | None) -> bool:
+    """Whether a cell's model has at most ``bound`` times the parameters of the other's; True without a bound."""
+    if bound is None:
+        return True
+    sizes = cell.parameters, other.parameters
+    return sizes[0] is not None and sizes[1] is not None and sizes[0] <= bound * sizes[1]
+
+
+def matches(label: str, globs: Sequence[str]) -> bool:
+    """Whether a label is meant by any of some globs."""
+    return any(fnmatchcase(label, glob) for glob in globs)
+
+
+def values(cell: Cell, metric: str) -> list[float]:
+    """The metric by seed, on test where there is one."""
+    return next((found for split in SPLITS if (found := cell.values(split, metric))), [])
+
+
+def place(cell: Cell) -> str:
+    """``ptb · nt-asgd · train``, what sets the cell apart from its namesakes, and a shortened run's budget."""
+    apart = f" ({'; '.join(cell.difference)})" if cell.difference else ""
+    short = f", {budget(cell.records[0])}" if cell.records[0].scope == "short" else ""
+    return " · ".join(cell.key) + apart + short
+
+
+def said(cell: Cell, other: Cell, metric: str, found: Summary) -> str:
+    """Two methods, the difference of their means with its interval, and the number of seeds of each."""
+    counts = f"n = {len(values(cell, metric))} and {len(values(other, metric))}"
+    title = formatting.METRIC_TITLES.get(metric, metric.replace("_", " "))
+    return f"{cell.method} against {other.method}: {title} {with_interval(found, metric)}, {counts}"
+
+
+def with_interval(found: Summary, metric: str, sign: int = 1) -> str:
+    """``-2.79 [-3.07, -2.51]``; ``sign`` -1 turns the difference round."""
+    if found.mean is None:
+        return formatting.DASH
+    text = formatting.signed(sign * found.mean, metric)
+    if found.low is None or found.high is None:
+        return text
+    ends = sorted((sign * found.low, sign * found.high))
+    return f"{text} [{', '.join(formatting.signed(end, metric) for end in ends)}]"
+
+
+def output_dimension(spec: Mapping[str, Any]) -> int | None:
+    """d, the size of the output embeddings, by a run's resolved spec; None where the encoder does not tell."""
+    head, encoder = spec["head"], spec["encoder"]
+    if head.get("dimension") is not None:
+        return int(head["dimension"])
+    if encoder.get("tied") and "embedding" in encoder:
+        return int(encoder["embedding"])
+    if encoder.get("hidden"):
+        return int(encoder["hidden"][-1])
+    size = encoder.get("width", encoder.get("dimension"))
+    return None if size is None else int(size)

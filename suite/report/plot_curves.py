@@ -1,0 +1,165 @@
+"""Learning curves: ours over a published log, and one cell under several precisions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from suite.records.record import Record
+from suite.report.cells import precision
+from suite.report.plotting import COLOURS, STYLES, new_figure
+from suite.report.published_curves import PublishedCurve
+from suite.spec.run_spec import canonical_json
+
+Series = dict[int, float]
+# A curve of fewer points shows nothing.
+_FEWEST = 5
+RAW = "ours, raw iterate"
+
+
+def over_published(records: Sequence[Record], curves: Sequence[PublishedCurve]) -> Iterator[tuple[str, Figure]]:
+    """Our validation curve over each published log, the gap below: one figure a log and precision, the longest run."""
+    for curve in curves:
+        longest: dict[str, Record] = {}
+        for record in records:
+            same = (record.labels.dataset, record.labels.method, record.task.protocol)
+            if same != (curve.dataset, curve.method, curve.protocol) or len(record.curves) < _FEWEST:
+                continue
+            kind = precision(record)
+            if kind not in longest or (len(longest[kind].curves), record.run_key) < (
+                len(record.curves),
+                record.run_key,
+            ):
+                longest[kind] = record
+        for kind, record in sorted(longest.items()):
+            yield f"curve-{curve.name}-{kind.replace('/', '-')}.png", _over(record, curve, kind)
+
+
+def series(record: Record, stage: int = 0) -> dict[str, Series]:
+    """The validation perplexities of a run by what was scored: raw iterate, its own average, further averages."""
+    found: dict[str, Series] = defaultdict(dict)
+    for point in record.curves:
+        epoch = int(point.get("epoch", 0))
+        if int(point.get("stage", 0)) != stage:
+            continue
+        if "valid_ppl_raw" in point:
+            found[RAW][epoch] = point["valid_ppl_raw"]
+        elif "valid_ppl" in point and not point.get("averaged"):
+            found[RAW][epoch] = point["valid_ppl"]
+        if "valid_ppl" in point and point.get("averaged"):
+            found["ours, the recipe's own average"][epoch] = point["valid_ppl"]
+        for name, value in point.items():
+            if name.startswith("valid_ppl@"):
+                start = name.removeprefix("valid_ppl@")
+                title = "the non-monotone trigger" if start == "nt" else f"epoch {start}"
+                found[f"ours, averaged from {title}"][epoch] = value
+    return dict(found)
+
+
+def _over(record: Record, curve: PublishedCurve, kind: str) -> Figure:
+    figure = new_figure(7.6, 6.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    last = max(int(point.get("epoch", 0)) for point in record.curves)
+    theirs = {epoch: value for epoch, value in curve.values.items() if epoch <= last}
+    upper.plot(list(theirs), list(theirs.values()), color="#000000", linewidth=2.2, alpha=0.55, label=curve.title)
+    shown: list[float] = list(theirs.values())
+    gaps: list[float] = []
+    for index, (name, values) in enumerate(series(record).items()):
+        look = {"color": COLOURS[index % 6], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
+        upper.plot(list(values), list(values.values()), label=name, **look)
+        shown += values.values()
+        gap = {
+            epoch: values[epoch] - theirs[epoch] for epoch in values if epoch in theirs and _alike(name, epoch, curve)
+        }
+        lower.plot(list(gap), list(gap.values()), **look)
+        gaps += [value for epoch, value in gap.items() if epoch > min(10, last // 3)]
+    _log_perplexity(upper, shown)
+    upper.set_title(f"{curve.method} on {curve.dataset}, {curve.protocol}, {kind}, seed {record.seed}", fontsize=10)
+    upper.legend(loc="upper right")
+    if curve.averaged_from is not None and curve.averaged_from <= last:
+        for axes in (upper, lower):
+            axes.axvline(curve.averaged_from, color="#000000", linewidth=0.8, linestyle=":")
+        where = (curve.averaged_from, 0.4)
+        said = " the published run averages from here on"
+        upper.annotate(said, where, xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
+    lower.axhline(0, color="#000000", linewidth=0.8)
+    widest = max((abs(gap) for gap in gaps), default=1.0)
+    lower.set_ylim(-1.15 * widest - 0.05, 1.15 * widest + 0.05)
+    lower.set_ylabel("ours - published\n(perplexity)")
+    lower.set_xlabel("epoch")
+    return figure
+
+
+def _alike(name: str, epoch: int, curve: PublishedCurve) -> bool:
+    """Whether the published value of that epoch is of the same kind: raw before it averages, averaged from then on."""
+    averaged = curve.averaged_from is not None and epoch >= curve.averaged_from
+    return averaged == (name != RAW)
+
+
+def by_precision(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
+    """Learning curves of one cell and seed under several precisions; float32 is what the others are set against."""
+    groups: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        if len(record.curves) >= _FEWEST and any("valid_ppl" in point for point in record.curves):
+            known = groups[_but_precision(record)].get(precision(record))
+            if known is None or len(known.curves) < len(record.curves):
+                groups[_but_precision(record)][precision(record)] = record
+    for members in groups.values():
+        if len(members) > 1:
+            first = min(members.values(), key=lambda record: record.run_key)
+            labels = first.labels
+            name = f"precision-{first.task.name}-{labels.dataset}-{labels.encoder}-{labels.head}-s{first.seed}"
+            yield f"{name}-{first.scope}.png", _precisions(members)
+
+
+def _but_precision(record: Record) -> str:
+    spec: dict[str, Any] = dict(record.spec)
+    spec["recipe"] = {name: value for name, value in spec.get("recipe", {}).items() if name != "precision"}
+    return canonical_json(spec)
+
+
+def _precisions(members: Mapping[str, Record]) -> Figure:
+    figure = new_figure(7.6, 6.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    reference = "float32" if "float32" in members else min(members)
+    curves = {
+        kind: {int(point["epoch"]): point["valid_ppl"] for point in record.curves if "valid_ppl" in point}
+        for kind, record in sorted(members.items())
+    }
+    shown: list[float] = []
+    off: list[float] = []
+    for index, (kind, values) in enumerate(curves.items()):
+        look = {"color": COLOURS[index % 6], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
+        upper.plot(list(values), list(values.values()), label=kind, **look)
+        shown += values.values()
+        base = curves[reference]
+        gap = {epoch: 100 * (values[epoch] / base[epoch] - 1) for epoch in values if epoch in base}
+        lower.plot(list(gap), list(gap.values()), **look)
+        off += [value for epoch, value in gap.items() if epoch > 3]
+    _log_perplexity(upper, shown)
+    record = next(iter(members.values()))
+    upper.set_title(f"{record.labels.method} on {record.labels.dataset}, seed {record.seed}, by precision", fontsize=10)
+    upper.legend(title="recurrence/head")
+    widest = max((abs(value) for value in off), default=1.0)
+    lower.set_ylim(-1.15 * widest - 0.05, 1.15 * widest + 0.05)
+    lower.set_ylabel(f"against {reference} (%)")
+    lower.set_xlabel("epoch")
+    return figure
+
+
+def _log_perplexity(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers; the first epochs may lie above it."""
+    axes.set_yscale("log")
+    low, high = min(values), max(values)
+    axes.set_ylim(low * 0.97, min(high * 1.05, 6 * low))
+    ticks = (5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 300, 500, 700, 1000)
+    bottom, top = axes.get_ylim()
+    axes.set_yticks([tick for tick in ticks if bottom <= tick <= top])
+    axes.set_yticks([], minor=True)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.set_ylabel("validation perplexity")
