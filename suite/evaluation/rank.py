@@ -40,8 +40,9 @@ class Rank:
         splits: of which texts.
         press_float32: also ``rank_press_float32``, the papers' threshold on singular values taken the papers' way: log
             p, factorisation and all in float32, whose rounding adds a floor of noise to the spectrum.
-        eps_trap: also ``rank_eps_trap``, the rank at numpy's tolerance of log(p + 1e-8), which training uses: full for
-            any head, since the sum's rounding is no function of the logits. A warning, not a measurement.
+        eps_trap: also ``rank_eps_trap``, the rank at numpy's tolerance of log(p + 1e-8), which training uses: close to
+            full for any head, since log(exp(x) + 1e-8), entry by entry, of a matrix of low rank has none. A warning,
+            not a measurement.
     """
 
     name = "rank"
