@@ -33,6 +33,7 @@ from suite.spec.recipe import Recipe
 from suite.spec.run_spec import RunSpec
 from suite.stages import Measurements, RunContext, Stage
 from suite.training.checkpoint import CheckpointFile, load_tensors
+from suite.training.profiling import Profile, profile_steps
 from suite.training.seeds import derive_seed
 
 # Initial weights come from torch's global generator, which packed runs share.
@@ -79,6 +80,7 @@ class Attempt:
         self._metrics: dict[str, Measurements] = saved.get("metrics", {})
         self._curves: list[dict[str, float]] = saved.get("curves", [])
         self._extras: dict[str, Any] = saved.get("extras", {})
+        self._spectra: dict[str, list[list[float]]] = saved.get("spectra", {})
         self._attempts = int(saved.get("attempts", 0)) + 1
         self._started: str = saved.get("started", _now())
         self._clock = PhaseClock(options.device, saved.get("seconds"))
@@ -91,7 +93,7 @@ class Attempt:
         """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
         self._meters.start()
         try:
-            with self._own_stream(), warnings.catch_warnings():
+            with self.own_stream(), warnings.catch_warnings():
                 # Weight drop gives cuDNN a fresh recurrent matrix every step; its advice to flatten cannot be followed.
                 warnings.filterwarnings(
                     "ignore", "RNN module weights are not part of single contiguous chunk of memory"
@@ -112,8 +114,13 @@ class Attempt:
             self._meters.stop()
         return self._record("finished", None)
 
+    def profile(self, steps: int, folder: Path) -> Profile:
+        """Where the time of this cell's training step goes; trains a little and keeps nothing."""
+        with self.own_stream():
+            return profile_steps(self.prepare(), steps, folder)
+
     @contextmanager
-    def _own_stream(self) -> Iterator[None]:
+    def own_stream(self) -> Iterator[None]:
         """On a GPU, a stream of the run's own: the default one cannot be captured, and packed runs overlap."""
         if self._options.device.type != "cuda":
             yield
@@ -134,7 +141,8 @@ class Attempt:
         self._checkpoint.remove()
         self._events.path.unlink(missing_ok=True)
 
-    def _walk(self) -> None:
+    def prepare(self) -> RunContext:
+        """The model, built, and the run around it."""
         spec, options = self._spec, self._options
         recipe = Recipe.model_validate(dict(spec.recipe))
         with self._clock("setup"):
@@ -146,7 +154,11 @@ class Attempt:
             context = self._context(recipe, self._model)
             if self._stage_index > 0 and context.weights_path.exists():
                 self._model.load_state_dict(load_tensors(context.weights_path, options.device))
-            self._announce(self._model)
+        return context
+
+    def _walk(self) -> None:
+        spec, context = self._spec, self.prepare()
+        self._announce(context.model)
         for index in range(self._stage_index, len(spec.stages)):
             stage: Stage = components.create("stage", spec.stages[index])
             state, self._stage_state = self._stage_state, None
@@ -180,6 +192,7 @@ class Attempt:
             graphs=options.graphs,
             curves=self._curves,
             extras=self._extras,
+            spectra=self._spectra,
         )
 
     def _save(self, stage_state: dict[str, Any] | None) -> None:
@@ -190,6 +203,7 @@ class Attempt:
                 "metrics": self._metrics,
                 "curves": self._curves,
                 "extras": self._extras,
+                "spectra": self._spectra,
                 "attempts": self._attempts,
                 "rerun": self._rerun,
                 "started": self._started,
@@ -248,6 +262,7 @@ class Attempt:
             metrics=self._metrics,
             facts=data_facts(self._data),
             curves=self._curves,
+            spectra=self._spectra,
             costs=self._costs(seconds),
             environment=environment(self._options.device, self._meters.nvml),
             provenance=Provenance(

@@ -151,6 +151,17 @@ def build_parser() -> argparse.ArgumentParser:
     _cells(one)
 
     one = verb(
+        "profile",
+        "where the time of a cell's training step goes",
+        description="Train one cell for a few steps, print the time of each part of a step, and write a chrome trace.",
+    )
+    _cells(one)
+    _data(one)
+    one.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    one.add_argument("--steps", type=_positive, default=20, metavar="N", help="how many are looked at (default 20)")
+    one.add_argument("--out", type=Path, metavar="DIR", help="for the traces (default: .profile/RUN)")
+
+    one = verb(
         "run",
         "train and evaluate the cells of tasks",
         description="Train and evaluate every cell that has no finished record. Ctrl-C stops at the next step with a "

@@ -96,7 +96,7 @@ class Runner:
             if not self._options.packed:
                 gc.collect()
                 torch.cuda.empty_cache()
-            attempt = Attempt(spec, replace(self._options, progress=progress), self._load(spec))
+            attempt = Attempt(spec, replace(self._options, progress=progress), self.load(spec))
             record = attempt.run()
             store.write(record, replace=self._options.rerun and record.status == "finished")
             attempt.close(record.status)
@@ -105,7 +105,12 @@ class Runner:
                 raise Interrupted(record.message or "stopped")
             return record.status
 
-    def _load(self, spec: RunSpec) -> tuple[Dataset, TextData | DistributionData]:
+    def load(self, spec: RunSpec) -> tuple[Dataset, TextData | DistributionData]:
+        """The dataset of a cell and its data, read once however many cells share it.
+
+        Raises:
+            InputError: the dataset cannot be loaded.
+        """
         with self._loading:
             return self._load_once(spec)
 

@@ -103,7 +103,7 @@ def singular_values(
         if not torch.isfinite(log_p).all():
             raise Diverged("a log-probability is not finite: the rank is not defined")
         if eps > 0.0:
-            log_p = torch.logaddexp(log_p, log_p.new_tensor(math.log(eps)))
+            log_p = torch.logaddexp(log_p, torch.full_like(log_p, math.log(eps)))
         triangle = torch.linalg.qr(log_p if triangle is None else torch.cat((triangle, log_p)), mode="r").R
     assert triangle is not None
     # Of cuSOLVER's drivers this one was the fastest on triangles of a vocabulary's size.

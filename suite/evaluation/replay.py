@@ -41,6 +41,7 @@ class Replayed:
             self._calls += 1
         else:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=self._stream):
+            # Other threads may allocate and launch meanwhile; only this thread's mistakes are errors.
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._step()
             self._graph.replay()

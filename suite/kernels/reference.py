@@ -11,6 +11,7 @@ of any finite size give finite log-probabilities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -89,5 +90,5 @@ def mixture_nll(
     else:
         log_p = log_p.squeeze(1)
     if eps > 0:
-        log_p = torch.logaddexp(log_p, log_p.new_tensor(eps).log())
+        log_p = torch.logaddexp(log_p, torch.full_like(log_p, math.log(eps)))
     return -log_p

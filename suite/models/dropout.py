@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.profiler import record_function
 
 # A run's own stream on a GPU, where several runs may share torch's; None draws from torch's.
 _generator: ContextVar[torch.Generator | None] = ContextVar("mask_generator", default=None)
@@ -30,8 +31,9 @@ def draw_mask(shape: Sequence[int], p: float, like: Tensor, dtype: torch.dtype |
     The factor 1 / (1 - p) belongs to whoever applies the mask, as a Python number: stored in a low-precision mask it
     would be off.
     """
-    mask = torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device)
-    return mask.bernoulli_(1.0 - p, generator=_generator.get())
+    with record_function("masks"):
+        mask = torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device)
+        return mask.bernoulli_(1.0 - p, generator=_generator.get())
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from suite.models.encoders.base import Encoded, Encoder, State
 from suite.models.heads.head import Head
@@ -39,8 +40,10 @@ class LanguageModel(nn.Module):
         Returns:
             The mean loss, each target's nats, and what the encoder gave.
         """
-        encoded: Encoded = self.encoder(inputs, state)
-        loss, nll = self.head.loss(encoded.output, targets)
+        with record_function("recurrence"):
+            encoded: Encoded = self.encoder(inputs, state)
+        with record_function("head"):
+            loss, nll = self.head.loss(encoded.output, targets)
         return Scored(loss, nll, encoded)
 
     def pointwise_parameters(self) -> list[nn.Parameter]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from suite.records.record import Costs, Record
 
-# What results are ranked by, lower is better; the first that a dataset has.
-PRIMARY_METRICS = ("ppl", "bpc", "kl")
+# What results are ranked by, lower is better; the first that a dataset has (bits per character come with perplexity).
+PRIMARY_METRICS = ("bpc", "ppl", "kl")
 
 
 def final_metrics(record: Record) -> dict[str, float]:

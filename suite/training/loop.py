@@ -102,6 +102,19 @@ class Trainer:
             self._save_if_due()
         self.validation.write_best()
 
+    def begin(self) -> None:
+        """Go to the beginning of an epoch; with :meth:`advance`, for measurements of steps alone."""
+        self._model.train()
+        self.objective.begin_epoch()
+        self.objective.prepare(self._model)
+
+    def advance(self) -> bool:
+        """Take the next step, without checkpoint or evaluation; False at the end of the epoch."""
+        work = self.objective.next()
+        if work is not None:
+            self._step_once(work, self._factor(work.lr_scale))
+        return work is not None
+
     def cost_figures(self) -> dict[str, Any]:
         """Steady-state speed: medians over epochs, the first left out because it warms up."""
         seconds, items = self._epoch_seconds, self._items_timed

@@ -166,6 +166,8 @@ class NextWord(Objective):
         bptt = how.bptt or self._recipe.bptt
         stream = self._data.streams[split]
         scores = perplexity(model, stream, batch, bptt, self._device)
+        if self._data.unit == "character":
+            scores["bpc"] = scores["nll"] / math.log(2.0)
         if final and "official" in how.variants:
             scores |= official_perplexity(model, stream, batch, bptt, self._device)
         return scores

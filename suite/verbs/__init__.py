@@ -16,6 +16,7 @@ VERBS: Mapping[str, str] = {
     "show": "suite.verbs.look:show",
     "validate": "suite.verbs.validate:validate",
     "run": "suite.verbs.execute:run",
+    "profile": "suite.verbs.profile:profile",
     "data": "suite.verbs.corpora:data",
     "export": "suite.verbs.export:export",
     "import": "suite.verbs.registry:import_records",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from suite.data.base import DataAccess
 from suite.errors import InputError
 from suite.progress import Progress
 from suite.spec.plan import expand, load_tasks, select, shorten
 from suite.spec.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import torch
 
 
 def chosen_cells(options: argparse.Namespace) -> list[RunSpec]:
@@ -40,3 +44,19 @@ def data_access(options: argparse.Namespace, progress: Progress) -> DataAccess:
         beside = Path("data")
         folder = beside if beside.is_dir() else None
     return DataAccess(data_dir=folder, offline=options.offline, say=lambda line: progress.say("  " + line))
+
+
+def chosen_device(asked: str | None) -> torch.device:
+    """The device that --device names, or a GPU where there is one.
+
+    Raises:
+        InputError: a GPU is asked for and torch sees none.
+    """
+    # Other verbs, which answer at once, share this module.
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "--device cuda: torch sees no GPU here; use --device cpu, or a CUDA build of torch with a driver"
+        )
+    return torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -20,7 +20,7 @@ from suite.progress import Progress
 from suite.records.mirror import Mirror
 from suite.records.store import Store
 from suite.runner import Runner
-from suite.verbs.common import chosen_cells, data_access
+from suite.verbs.common import chosen_cells, chosen_device, data_access
 from suite.verbs.look import print_leaderboard
 from suite.verbs.validate import build_dry
 
@@ -28,7 +28,7 @@ from suite.verbs.validate import build_dry
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """``suite run``."""
     specs = chosen_cells(options)
-    device = _device(options.device)
+    device = chosen_device(options.device)
     if options.pack > 1 and device.type != "cuda":
         raise InputError(f"--pack {options.pack}: runs are packed on a GPU; on a CPU they would only slow each other")
     if options.threads is not None:
@@ -69,14 +69,6 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print_leaderboard(options.results, sorted({spec.task for spec in specs}))
     print(f"\nCompare the runs in the browser: {_own_command()} ui --results {options.results}")
     return 1 if failed else 0
-
-
-def _device(asked: str | None) -> torch.device:
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device cuda: torch sees no GPU here; use --device cpu, or a CUDA build of torch with a driver"
-        )
-    return torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _own_command() -> str:

@@ -92,7 +92,7 @@ def test_the_full_encoder_in_float32_with_and_without_the_leak(tmp_path: Path, l
         encoder = AwdLstm(VOCABULARY, embedding=8, hidden=[16, 8])
         made = LanguageModel(encoder, MixtureOfSoftmaxes(8, VOCABULARY, encoder.output_weight, experts=2))
         made.head.kernel = "chunked"
-        stage = DynamicEvaluation(statistics_batch=6, weight_drop_leak=leak, seed=seed)
+        stage = DynamicEvaluation(lr=0.02, statistics_batch=6, weight_drop_leak=leak, seed=seed)
         return stage.run(context(made, tmp_path), None)["test"]["nll"]
 
     assert run(1) == pytest.approx(run(1), rel=1e-4)
