@@ -87,7 +87,7 @@ tasks/x.yaml:13:8: encoder.cap: expected a positive number or null, got -1 (defa
 tasks/x.yaml:15:5: heads[0]: unknown head 'mixx'. Did you mean 'mix'? Allowed: flat, mix, moc, mos, softmax.
 tasks/x.yaml:16:5: heads[1].experts: missing; expected a positive integer
 tasks/x.yaml:17:26: heads[2].experts: expected a positive integer, got 1.0
-tasks/x.yaml:17:49: heads[2].pointwise.name: unknown pointwise 'curv'. Did you mean 'curve'? Allowed: curve, gss, identity, monotonic-network, plif, sigsoftmax.
+tasks/x.yaml:17:49: heads[2].pointwise.name: unknown pointwise 'curv'. Did you mean 'curve'? Allowed: curve, gss, identity, monotonic-network, plif, relu, sigmoid, sigsoftmax.
 tasks/x.yaml:18:5: heads[3]: missing 'name'; expected the name of a head
 tasks/x.yaml:19:5: heads[4]: expected the name of a head, or a mapping with its name and options, got 5
 tasks/x.yaml:21:21: recipe.optimizer.name: expected one of 'sgd', 'adamw', got 'sgdd'. Did you mean 'sgd'?
