@@ -126,25 +126,35 @@ def download_archive(
     wanted = {name: path for name, path in members.items() if not path.is_file()}
     if not wanted:
         return
-    site = urlsplit(url).netloc
     try:
         with file_lock(folder / f".{Path(url).name}.lock", wait=patience.lock) as lock:
             if lock is None:
                 raise DataError(Problem(f"another process has held the download for {patience.lock:g} s", str(folder)))
-            say(f"downloading {title} from {site}")
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
-                archive = _retrieve(url, Path(temporary), "archive", patience)
-                say(f"unpacking {len(wanted)} files of {title}")
-                _unpack_all(archive, wanted, Path(temporary) / "member", patience)
-    except _Unusable as error:
-        raise DataError(
-            f"{title} could not be downloaded",
-            Problem(str(error), where=url),
-            "get the archive yourself, unpack it, and give --data-dir (or SUITE_DATA) the folder that holds its own "
-            "top folder",
-        ) from None
+            reason = _from_archive(title, url, wanted, folder, say, patience)
     except OSError as error:
         raise DataError(Problem(f"the cache cannot be written: {error.strerror or error}", str(folder))) from None
+    if reason:
+        raise DataError(
+            f"{title} could not be downloaded",
+            Problem(reason, where=url),
+            "get the archive yourself, unpack it, and give --data-dir (or SUITE_DATA) the folder that holds its own "
+            "top folder",
+        )
+
+
+def _from_archive(
+    title: str, url: str, wanted: Mapping[str, Path], folder: Path, say: Callable[[str], None], patience: Patience
+) -> str | None:
+    """Download and unpack; the reason why it cannot be done, or None."""
+    say(f"downloading {title} from {urlsplit(url).netloc}")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+        try:
+            archive = _retrieve(url, Path(temporary), "archive", patience)
+            say(f"unpacking {len(wanted)} files of {title}")
+            _unpack_all(archive, wanted, Path(temporary) / "member", patience)
+        except _Unusable as error:
+            return str(error)
+    return None
 
 
 def _unpack_all(archive: Path, members: Mapping[str, Path], temporary: Path, patience: Patience) -> None:

@@ -156,14 +156,15 @@ def tokenized_folder(corpus: ShardedCorpus, vocabulary: int) -> Path:
 def _tokenize(
     corpus: ShardedCorpus, files: Mapping[str, Path], size: int, work: Path, folder: Path, access: DataAccess
 ) -> None:
-    counted = streamed.count_shards(work, files, access.say)
-    words = streamed.most_frequent((counted[s.name].words for s in corpus.shards if s.split == "train"), size)
+    training = {shard.name for shard in corpus.shards if shard.split == "train"}
+    tokens, counts = streamed.count_shards(work, files, training, access.say)
+    words = streamed.most_frequent(counts, size)
     if len(words) < size:
         raise DataError(
             f"{corpus.title}: its training shards have {len(words):,} types with <eos> and <unk>, fewer than the "
             f"vocabulary of {size:,}; give vocabulary: {len(words)} or less"
         )
-    parts = [streamed.Part(shard.name, shard.split, counted[shard.name].tokens) for shard in corpus.shards]
+    parts = [streamed.Part(shard.name, shard.split, tokens[shard.name]) for shard in corpus.shards]
     written = streamed.write_parts(work, parts, lambda part: streamed.encode(files[part.name], words), access.say)
     md5 = {shard.name: shard.md5 for shard in corpus.shards}
     facts = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -92,15 +92,12 @@ def count(path: Path, size: int = _BLOCK_BYTES) -> Counted:
     return Counted(tokens, {word: times for word, times in words.items() if word not in (EOS, UNKNOWN)})
 
 
-def most_frequent(counts: Iterable[Mapping[str, int]], size: int) -> Vocabulary:
-    """A dictionary of ``size`` words: ``<eos>``, ``<unk>``, then by falling count over all shards, ties by spelling.
+def most_frequent(counts: Mapping[str, int], size: int) -> Vocabulary:
+    """A dictionary of ``size`` words: ``<eos>``, ``<unk>``, then by falling count, ties by spelling.
 
-    The order of the shards makes no difference. Fewer words where the shards hold no more.
+    The order of the shards makes no difference. Fewer words where there are no more.
     """
-    total: Counter[str] = Counter()
-    for each in counts:
-        total.update(each)
-    ranked = sorted(total, key=lambda word: (-total[word], word))
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return Vocabulary([EOS, UNKNOWN, *ranked[: max(0, size - 2)]])
 
 
@@ -112,23 +109,33 @@ def encode(path: Path, words: Vocabulary, size: int = _BLOCK_BYTES) -> Iterator[
         yield np.fromiter(map(words.ids.get, tokens, repeat(unknown)), dtype=np.int32, count=len(tokens))
 
 
-def count_shards(work: Path, shards: Mapping[str, Path], say: Callable[[str], None]) -> dict[str, Counted]:
+def count_shards(
+    work: Path, shards: Mapping[str, Path], training: Collection[str], say: Callable[[str], None]
+) -> tuple[dict[str, int], Counter[str]]:
     """Count every shard, keeping each count in ``work`` so that an interrupted pass goes on.
+
+    Returns:
+        The tokens of each shard, and how often each word occurs in those named by ``training``. No more than one
+        shard's words and this sum are in memory at a time.
 
     Raises:
         DataError: a shard is not UTF-8.
         OSError: ``work`` cannot be written.
     """
-    counted = {}
+    tokens: dict[str, int] = {}
+    words: Counter[str] = Counter()
     for number, (name, path) in enumerate(shards.items(), 1):
         kept = work / f"{name}.count"
         try:
-            counted[name] = Counted(**json.loads(kept.read_bytes()))
+            counted = Counted(**json.loads(kept.read_bytes()))
         except (OSError, ValueError, TypeError):
             say(f"counting words: {name} ({number} of {len(shards)})")
-            counted[name] = count(path)
-            atomic_write(kept, json.dumps({"tokens": counted[name].tokens, "words": dict(counted[name].words)}))
-    return counted
+            counted = count(path)
+            atomic_write(kept, json.dumps({"tokens": counted.tokens, "words": dict(counted.words)}))
+        tokens[name] = counted.tokens
+        if name in training:
+            words.update(counted.words)
+    return tokens, words
 
 
 def write_parts(

@@ -17,7 +17,7 @@ from tiny_corpus import TEXTS, Lines, make_corpus, write_corpus
 
 from suite.data import corpora
 from suite.data.base import SPLITS
-from suite.data.download import Patience, download
+from suite.data.download import Patience, download, download_archive
 from suite.data.sources import Corpus, Location, Mirror
 from suite.errors import DataError
 
@@ -281,3 +281,35 @@ def test_every_real_mirror_serves_all_three_splits_of_one_site() -> None:
         for mirror in corpus.mirrors:
             assert set(mirror) == set(SPLITS)
             assert all(split in (mirror[split].member or mirror[split].url) for split in SPLITS)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_members_of_an_archive_are_put_in_their_places_once(server: Server, tmp_path: Path, kind: str) -> None:
+    prefix = "./" if kind == "zip" else ""
+    places = {f"{prefix}tiny/{split}.txt": tmp_path / "cache" / f"own/{split}" for split in ("train", "test")}
+    said = Lines()
+    for _ in range(2):
+        download_archive("Tiny Corpus", server.url(f"{kind}/all"), places, tmp_path / "cache", said.append, QUICK)
+    assert [path.read_text() for path in places.values()] == [TEXTS["train"], TEXTS["test"]]
+    assert len(server.requests) == 1
+    assert said == [f"downloading Tiny Corpus from 127.0.0.1:{server.server_port}", "unpacking 2 files of Tiny Corpus"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".all.lock", "own"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("404", "404 Client Error: Not Found"),
+        ("html", "an HTML page instead of an archive"),
+        ("tgz", "the archive has no tiny/absent.txt"),
+    ],
+)
+def test_an_archive_that_cannot_be_had_says_what_to_do(server: Server, tmp_path: Path, kind: str, reason: str) -> None:
+    url = server.url(f"{kind}/all")
+    with pytest.raises(DataError) as caught:
+        download_archive("Tiny Corpus", url, {"tiny/absent.txt": tmp_path / "x"}, tmp_path, [].append, QUICK)
+    assert str(caught.value) == (
+        f"Tiny Corpus could not be downloaded\n{url}: {reason}\nget the archive yourself, unpack it, and give "
+        "--data-dir (or SUITE_DATA) the folder that holds its own top folder"
+    )
+    assert not (tmp_path / "x").exists()
