@@ -28,6 +28,8 @@ from suite.report.pairing import (
 )
 from suite.report.tasks import Tasks, is_current
 
+ONE_SEED = "fewer than two seeds a side give no interval"
+
 
 class Outcome(StrEnum):
     """What one finding says of the claim."""
@@ -159,7 +161,7 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
         found = difference(ours, theirs)
         low, high = found.low, found.high
         if low is None or high is None:
-            outcome, why = Outcome.OPEN, "one seed each is no interval"
+            outcome, why = Outcome.OPEN, ONE_SEED
         elif low <= 0 <= high:
             outcome, why = Outcome.OPEN, "the interval of the difference holds zero"
         else:
@@ -176,7 +178,7 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
         margin = rule.margin * abs(summarize(theirs).mean or 0.0)
         outcome, why = Outcome.OPEN, f"the interval reaches beyond ± {100 * rule.margin:g} %"
         if found.low is None or found.high is None:
-            why = "one seed each is no interval"
+            why = ONE_SEED
         elif -margin <= found.low and found.high <= margin:
             outcome, why = Outcome.HOLDS, ""
         elif found.low > margin or found.high < -margin:
@@ -261,7 +263,7 @@ def _averaging_finding(
     cell, other = cells
     outcome, why = Outcome.OPEN, "the intervals of the two effects overlap"
     if moved.low is None or moved.high is None or found.low is None or found.high is None:
-        why = "one seed each is no interval"
+        why = ONE_SEED
     else:
         size = max(abs(found.low), abs(found.high))
         least = 0.0 if found.low <= 0 <= found.high else min(abs(found.low), abs(found.high))

@@ -29,7 +29,7 @@ from suite.report.claims import (
 from suite.report.findings import Evidence, Finding, Judgement, Outcome, find, judge
 from suite.report.pairing import output_dimension
 
-ONE_SEED = "one seed each is no interval"
+ONE_SEED = "fewer than two seeds a side give no interval"
 
 
 def seeds(*tests: float, metric: str = "ppl", **fields: Any) -> list[Record]:
