@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,7 +69,10 @@ class Costs(_Part):
     energy_joules: float | None = None
     energy_seconds: float | None = None
     exclusive: bool | None = Field(None, description="no other process was seen on the GPU; None when unknown")
-    packed: bool = False
+    packed: bool = Field(False, description="shared the GPU with other runs of one command: no cost figure counts")
+    replayed: bool | None = Field(
+        None, description="steps replayed from CUDA graphs, not launched one kernel at a time"
+    )
 
 
 class Environment(_Part):
@@ -122,9 +124,10 @@ class Record(_Part):
         default_factory=dict, description="what is known of the data itself, such as the true floor"
     )
     curves: list[dict[str, float]] = Field(default_factory=list, description="one entry an evaluation, in order")
-    spectra: dict[str, list[tuple[int, float]]] = Field(
+    spectra: dict[str, list[list[float]]] = Field(
         default_factory=dict,
-        description="singular values of the log-probability matrix by split: [index from 1, value over the largest]",
+        description="'stage split' -> singular values of the log-probability matrix, pairs (index from 1, s / s_0), "
+        "a few hundred at most",
     )
     costs: Costs | None = None
     environment: Environment | None = None
@@ -139,23 +142,17 @@ class Record(_Part):
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
 
     def to_json(self) -> str:
-        """Readable in a diff: two-space indent, one curve point or singular value a line, a newline at the end.
-
-        A record without spectra is written as it was before there were any.
-        """
+        """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end."""
         payload = self.model_dump(mode="json", by_alias=True)
         points, spectra = payload.pop("curves"), payload.pop("spectra")
-        parts = [json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False).removesuffix("\n}")]
+        text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)
+        if points:
+            rows = ",\n".join("    " + json.dumps(point, ensure_ascii=False, allow_nan=False) for point in points)
+            text = text.removesuffix('"curves": []\n}') + f'"curves": [\n{rows}\n  ]\n}}'
         if spectra:
-            splits = [f"    {json.dumps(split)}: {_rows(values, 4)}" for split, values in spectra.items()]
-            parts.append('  "spectra": {\n' + ",\n".join(splits) + "\n  }")
-        parts.append(f'  "curves": {_rows(points, 2)}')
-        return ",\n".join(parts) + "\n}\n"
-
-
-def _rows(items: Sequence[Any], indent: int) -> str:
-    """A JSON list with an item a line."""
-    if not items:
-        return "[]"
-    lines = (" " * (indent + 2) + json.dumps(item, ensure_ascii=False, allow_nan=False) for item in items)
-    return "[\n" + ",\n".join(lines) + "\n" + " " * indent + "]"
+            rows = ",\n".join(
+                f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(pairs, allow_nan=False)}"
+                for name, pairs in spectra.items()
+            )
+            text = text.removesuffix("\n}") + f',\n  "spectra": {{\n{rows}\n  }}\n}}'
+        return text + "\n"

@@ -118,6 +118,10 @@ def worth_markdown(found: Sequence[Worth], records: str | None = "records", most
     if not found:
         return ""
     parts = [escape(WORTH_CAPTION)]
+    gridded = sum(one.metric == "kl" for one in found)
+    if most is not None and gridded > most:
+        parts.append(f"The synthetic experiment: {gridded:,} rows, in results/HEADS.md.")
+        found = [one for one in found if one.metric != "kl"]
     for key in dict.fromkeys(one.cell.key for one in found):
         here = [one for one in found if one.cell.key == key]
         long = most is not None and len(here) > most

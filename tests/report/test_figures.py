@@ -25,8 +25,11 @@ from suite.report.plotting import look, png
 from suite.report.published_curves import PublishedCurve, load_curves
 
 LOG = PublishedCurve(
-    "log", "a published log", "ptb", "awd-lstm", "mos-15", "nt-asgd", {e: 60 + 200 / e for e in range(1, 13)}, 8
+    "log", "a published log", "ptb", "awd-lstm", ["mos-*"], ["nt-asgd"], {e: 60 + 200 / e for e in range(1, 13)}, 8
 )
+
+
+FLOAT16 = {"precision": {"recurrence": "float16", "head": "float32"}}
 
 
 def curve(epochs: int = 12, start: int = 8, factor: float = 1.01) -> list[dict[str, float]]:
@@ -78,7 +81,9 @@ def grid() -> list[Record]:
 
 def spectral() -> list[Record]:
     values = [(index, 1.0 / index**2) for index in (1, 2, 4, 8, 16, 32)]
-    return [make_record(head=head).model_copy(update={"spectra": {"test": values}}) for head in ("softmax", "mos-15")]
+    return [
+        make_record(head=head).model_copy(update={"spectra": {"rank test": values}}) for head in ("softmax", "mos-15")
+    ]
 
 
 def costly() -> list[Record]:
@@ -105,7 +110,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         "curve-log-float16-float32.png",
         "curve-log-float32.png",
         "precision-mos-ptb-ptb-awd-lstm-mos-15-s1-full.png",
-        "spectrum-ptb-nt-asgd-test.png",
+        "spectrum-ptb-nt-asgd-rank-test.png",
         "synthetic-categorical-N1000-beta0.01.png",
     ]
     assert all(line.startswith("wrote ") for line in first)
@@ -188,6 +193,16 @@ def test_only_runs_of_the_same_model_and_protocol_lie_over_a_log() -> None:
     assert list(over_published(others, [LOG])) == []
 
 
+def test_precisions_of_one_seed_and_another_seed_for_scale() -> None:
+    records = [*precisions(), make_record(seed=2, curves=curve(factor=1.01), head="mos-15", recipe=FLOAT16)]
+    with look():
+        ((_, figure),) = by_precision(records)
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+    assert labels == ["float16/float32", "float16/float32, seed 2", "float32"]
+    assert figure.axes[1].get_ylabel() == "against float32 (%)"
+    assert list(by_precision(records[1:])) == [], "one precision is no comparison"
+
+
 def test_thresholds_are_those_of_the_papers_and_of_numpy() -> None:
     found = thresholds(82430, 10000)
     matrix = np.diag([1.0, found["numpy's, float64"] * 1.01, found["numpy's, float64"] * 0.99])
@@ -224,7 +239,9 @@ def test_seconds_of_packed_runs_and_of_two_machines_are_no_points() -> None:
 
 def test_the_published_log_of_the_repository() -> None:
     (log,) = load_curves()
-    assert (log.method, log.averaged_from, len(log.values)) == ("awd-lstm/mos-15", 62, 356)
+    assert (log.dataset, log.encoder, log.averaged_from, len(log.values)) == ("ptb", "awd-lstm", 62, 356)
+    assert log.beside(make_record())
+    assert log.beside(make_record(head="mos-15-tf32", protocol="et-asgd-62"))
     assert [log.values[epoch] for epoch in (1, 61, 62, 161)] == [270.23, 70.54, 63.78, 59.5]
 
 
@@ -237,7 +254,7 @@ def test_the_published_log_of_the_repository() -> None:
 )
 def test_a_published_log_that_is_none(tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "a.yaml").write_text(
-        "{title: t, file: a.csv, dataset: ptb, encoder: e, head: h, protocol: p, stage: train}"
+        "{title: t, file: a.csv, dataset: ptb, encoder: e, heads: [h], protocols: [p], stage: train}"
     )
     (tmp_path / "a.csv").write_text(table)
     with pytest.raises(InputError) as caught:
