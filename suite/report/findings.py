@@ -19,6 +19,7 @@ from suite.report.pairing import (
     cost_pair,
     fits,
     matches,
+    of_quality,
     output_dimension,
     pairs,
     place,
@@ -156,7 +157,7 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
     sign = 1 if rule.better == "lower" else -1
     for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same):
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
-        if not ours or not theirs or not fits(cell, other, rule.at_most_size):
+        if not ours or not theirs or not of_quality(cell) or not fits(cell, other, rule.at_most_size):
             continue
         found = difference(ours, theirs)
         low, high = found.low, found.high
@@ -172,7 +173,7 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
 def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
     for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same):
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
-        if not ours or not theirs:
+        if not ours or not theirs or not of_quality(cell):
             continue
         found = difference(ours, theirs)
         margin = rule.margin * abs(summarize(theirs).mean or 0.0)

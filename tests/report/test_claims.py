@@ -219,6 +219,17 @@ def test_short_unfinished_and_retired_runs_are_no_evidence_of_quality() -> None:
         assert list(find(rule, Evidence.of([*base, *seeds(50.0, 50.1, head="mos-15", **fields)]))) == []
 
 
+def test_runs_for_the_clock_say_nothing_of_quality() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+    for protocol in ("cost", "speed-same-batch", "precision"):
+        records = [
+            *seeds(50.0, 50.1, head="mos-15", protocol=protocol),
+            *seeds(60.0, 60.1, head="softmax", protocol=protocol),
+        ]
+        assert list(find(rule, Evidence.of(records))) == []
+        assert len(list(find(RATIO.model_copy(update={"low": 0.5}), Evidence.of(records)))) == 1
+
+
 def test_the_partner_is_the_one_most_alike() -> None:
     rule = Compare(rule="compare", heads=["mos-15"], than="softmax")
     mine = {"batch_size": 12, "bptt": 35}

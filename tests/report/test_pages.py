@@ -125,6 +125,16 @@ def test_packed_runs_give_quality_and_short_runs_alone_give_costs() -> None:
         assert still.seconds is None
 
 
+def test_runs_for_the_clock_have_costs_alone() -> None:
+    records = [
+        make_record(head=head, protocol="cost", costs={"seconds_per_epoch": s})
+        for head, s in (("softmax", 2.0), ("mos-15", 3.0))
+    ]
+    (found,) = worths(group(records), records)
+    assert (found.seconds, found.verdict, found.change) == (1.5, "costs alone", Summary(0))
+    assert "56.00" not in worth_markdown([found])
+
+
 def test_nothing_to_say_is_said_as_nothing() -> None:
     assert worth_markdown([]) == ""
     assert averaging_markdown(group([make_record()])) == ""
