@@ -69,6 +69,7 @@ def columns(section: Section) -> list[Column]:
         add("published rank", lambda row: _published(row, f"{row.split}.rank", "rank"), right=True, rank=5)
         add("rank", lambda row: _secondary(row, "rank"), right=True, rank=8)
         add("rank (Press)", lambda row: _secondary(row, "rank_press"), right=True, rank=6)
+        add("rank (Press, all float32)", lambda row: _secondary(row, "rank_press_float32"), right=True, rank=6)
     add("parameters", _parameters, right=True, rank=6)
     add("s/epoch", _seconds, right=True, rank=10)
     add("peak MiB", _peak, right=True, rank=9)

@@ -19,6 +19,7 @@ from suite.report.pairing import (
     cost_pair,
     fits,
     matches,
+    of_quality,
     output_dimension,
     pairs,
     place,
@@ -27,6 +28,8 @@ from suite.report.pairing import (
     with_interval,
 )
 from suite.report.tasks import Tasks, is_current
+
+ONE_SEED = "fewer than two seeds a side give no interval"
 
 
 class Outcome(StrEnum):
@@ -154,12 +157,12 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
     sign = 1 if rule.better == "lower" else -1
     for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same):
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
-        if not ours or not theirs or not fits(cell, other, rule.at_most_size):
+        if not ours or not theirs or not of_quality(cell) or not fits(cell, other, rule.at_most_size):
             continue
         found = difference(ours, theirs)
         low, high = found.low, found.high
         if low is None or high is None:
-            outcome, why = Outcome.OPEN, "one seed each is no interval"
+            outcome, why = Outcome.OPEN, ONE_SEED
         elif low <= 0 <= high:
             outcome, why = Outcome.OPEN, "the interval of the difference holds zero"
         else:
@@ -170,13 +173,13 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
 def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
     for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same):
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
-        if not ours or not theirs:
+        if not ours or not theirs or not of_quality(cell):
             continue
         found = difference(ours, theirs)
         margin = rule.margin * abs(summarize(theirs).mean or 0.0)
         outcome, why = Outcome.OPEN, f"the interval reaches beyond ± {100 * rule.margin:g} %"
         if found.low is None or found.high is None:
-            why = "one seed each is no interval"
+            why = ONE_SEED
         elif -margin <= found.low and found.high <= margin:
             outcome, why = Outcome.HOLDS, ""
         elif found.low > margin or found.high < -margin:
@@ -261,7 +264,7 @@ def _averaging_finding(
     cell, other = cells
     outcome, why = Outcome.OPEN, "the intervals of the two effects overlap"
     if moved.low is None or moved.high is None or found.low is None or found.high is None:
-        why = "one seed each is no interval"
+        why = ONE_SEED
     else:
         size = max(abs(found.low), abs(found.high))
         least = 0.0 if found.low <= 0 <= found.high else min(abs(found.low), abs(found.high))

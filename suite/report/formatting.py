@@ -24,7 +24,7 @@ def metric(value: float, name: str) -> str:
         return f"{value:.3f}"
     if name == "mode_match":
         return f"{value:.1f} %"
-    if name == "rank":
+    if name.startswith("rank"):
         return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
     # A count (tokens) is told whole.
     return f"{value:,.0f}" if value >= 1000 and value == int(value) else f"{value:.4g}"

@@ -11,8 +11,8 @@ from suite.report.compare import HIGHER_IS_BETTER, Summary, Verdict, summarize, 
 from suite.report.rerun import Partial
 from suite.report.rows import Section, Sources, status
 
-# The papers' rank is by Press' threshold in float32; ours by that name is counted at numpy's in float64.
-_OUR_NAME = {"rank": "rank_press"}
+# The papers' rank is by Press' threshold, all in float32; ours by that name is counted at numpy's in float64.
+_OUR_NAMES = {"rank": ("rank_press_float32", "rank_press"), "pairwise_kld": ("pairwise_kl",)}
 _SAME_AS = "effective_rank_"
 
 
@@ -55,7 +55,8 @@ def _ours(name: str, cell: Cell, section: Sequence[Cell]) -> Summary:
         return _slowdown(cell, section)
     if metric.startswith(_SAME_AS):
         metric = f"rank_{metric.removeprefix(_SAME_AS)}"
-    return cell.summary(split, _OUR_NAME.get(metric, metric))
+    found = (cell.summary(split, name) for name in _OUR_NAMES.get(metric, (metric,)))
+    return next((summary for summary in found if summary.n), Summary(0))
 
 
 def _slowdown(cell: Cell, section: Sequence[Cell]) -> Summary:

@@ -14,6 +14,9 @@ from suite.report.columns import budget
 from suite.report.compare import Summary
 
 SPLITS = ("test", "valid")
+# Protocols whose runs are for the clock or for a comparison of arithmetic, and far too short to say what a head is good
+# for.
+NOT_OF_QUALITY = ("cost", "speed-*", "precision")
 Share = Literal["dataset", "encoder", "encoder-label", "precision"]
 
 
@@ -80,6 +83,11 @@ def fits(cell: Cell, other: Cell, bound: float | None) -> bool:
         return True
     sizes = cell.parameters, other.parameters
     return sizes[0] is not None and sizes[1] is not None and sizes[0] <= bound * sizes[1]
+
+
+def of_quality(cell: Cell) -> bool:
+    """Whether a cell's perplexity is meant to be compared between heads."""
+    return not matches(cell.key.protocol, NOT_OF_QUALITY)
 
 
 def matches(label: str, globs: Sequence[str]) -> bool:

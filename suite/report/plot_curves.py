@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,8 +27,7 @@ def over_published(records: Sequence[Record], curves: Sequence[PublishedCurve]) 
     for curve in curves:
         longest: dict[str, Record] = {}
         for record in records:
-            same = (record.labels.dataset, record.labels.method, record.task.protocol)
-            if same != (curve.dataset, curve.method, curve.protocol) or len(record.curves) < _FEWEST:
+            if not curve.beside(record) or len(record.curves) < _FEWEST:
                 continue
             kind = precision(record)
             if kind not in longest or (len(longest[kind].curves), record.run_key) < (
@@ -70,7 +69,7 @@ def _over(record: Record, curve: PublishedCurve, kind: str) -> Figure:
     shown: list[float] = list(theirs.values())
     gaps: list[float] = []
     for index, (name, values) in enumerate(series(record).items()):
-        look = {"color": COLOURS[index % 6], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
+        look = {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
         upper.plot(list(values), list(values.values()), label=name, **look)
         shown += values.values()
         gap = {
@@ -79,7 +78,8 @@ def _over(record: Record, curve: PublishedCurve, kind: str) -> Figure:
         lower.plot(list(gap), list(gap.values()), **look)
         gaps += [value for epoch, value in gap.items() if epoch > min(10, last // 3)]
     _log_perplexity(upper, shown)
-    upper.set_title(f"{curve.method} on {curve.dataset}, {curve.protocol}, {kind}, seed {record.seed}", fontsize=10)
+    what = f"{record.labels.method} on {record.labels.dataset}, {record.task.protocol}"
+    upper.set_title(f"{what}, {kind}, seed {record.seed}", fontsize=10)
     upper.legend(loc="upper right")
     if curve.averaged_from is not None and curve.averaged_from <= last:
         for axes in (upper, lower):
@@ -102,31 +102,37 @@ def _alike(name: str, epoch: int, curve: PublishedCurve) -> bool:
 
 
 def by_precision(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """Learning curves of one cell and seed under several precisions; float32 is what the others are set against."""
-    groups: dict[str, dict[str, Record]] = defaultdict(dict)
+    """Learning curves of one cell under several precisions, float32 what the others are set against.
+
+    Curves are of the seed that has most precisions; another seed of one of them shows what a difference means.
+    """
+    groups: dict[str, dict[tuple[int, str], Record]] = defaultdict(dict)
     for record in records:
         if len(record.curves) >= _FEWEST and any("valid_ppl" in point for point in record.curves):
-            known = groups[_but_precision(record)].get(precision(record))
-            if known is None or len(known.curves) < len(record.curves):
-                groups[_but_precision(record)][precision(record)] = record
+            members, place = groups[_but_precision(record)], (record.seed, precision(record))
+            if place not in members or len(members[place].curves) < len(record.curves):
+                members[place] = record
     for members in groups.values():
-        if len(members) > 1:
-            first = min(members.values(), key=lambda record: record.run_key)
+        seeds = Counter(seed for seed, _ in members)
+        seed = min(seeds, key=lambda seed: (-seeds[seed], seed))
+        if seeds[seed] > 1:
+            named = {(kind if own == seed else f"{kind}, seed {own}"): r for (own, kind), r in sorted(members.items())}
+            first = min((r for r in named.values() if r.seed == seed), key=lambda record: record.labels.head)
             labels = first.labels
-            name = f"precision-{first.task.name}-{labels.dataset}-{labels.encoder}-{labels.head}-s{first.seed}"
-            yield f"{name}-{first.scope}.png", _precisions(members)
+            name = f"precision-{first.task.name}-{labels.dataset}-{labels.encoder}-{first.spec['head']['name']}-s{seed}"
+            yield f"{name}-{first.scope}.png", _precisions(named, first)
 
 
 def _but_precision(record: Record) -> str:
-    spec: dict[str, Any] = dict(record.spec)
+    spec: dict[str, Any] = {name: value for name, value in record.spec.items() if name != "seed"}
     spec["recipe"] = {name: value for name, value in spec.get("recipe", {}).items() if name != "precision"}
     return canonical_json(spec)
 
 
-def _precisions(members: Mapping[str, Record]) -> Figure:
+def _precisions(members: Mapping[str, Record], first: Record) -> Figure:
     figure = new_figure(7.6, 6.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    reference = "float32" if "float32" in members else min(members)
+    reference = "float32" if "float32" in members else min(name for name in members if members[name].seed == first.seed)
     curves = {
         kind: {int(point["epoch"]): point["valid_ppl"] for point in record.curves if "valid_ppl" in point}
         for kind, record in sorted(members.items())
@@ -134,7 +140,7 @@ def _precisions(members: Mapping[str, Record]) -> Figure:
     shown: list[float] = []
     off: list[float] = []
     for index, (kind, values) in enumerate(curves.items()):
-        look = {"color": COLOURS[index % 6], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
+        look = {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
         upper.plot(list(values), list(values.values()), label=kind, **look)
         shown += values.values()
         base = curves[reference]
@@ -142,8 +148,8 @@ def _precisions(members: Mapping[str, Record]) -> Figure:
         lower.plot(list(gap), list(gap.values()), **look)
         off += [value for epoch, value in gap.items() if epoch > 3]
     _log_perplexity(upper, shown)
-    record = next(iter(members.values()))
-    upper.set_title(f"{record.labels.method} on {record.labels.dataset}, seed {record.seed}, by precision", fontsize=10)
+    what = f"{first.labels.encoder}/{first.spec['head']['name']} on {first.labels.dataset}"
+    upper.set_title(f"{what}, {first.task.name}, seed {first.seed}, by precision", fontsize=10)
     upper.legend(title="recurrence/head")
     widest = max((abs(value) for value in off), default=1.0)
     lower.set_ylim(-1.15 * widest - 0.05, 1.15 * widest + 0.05)

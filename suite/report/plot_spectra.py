@@ -14,14 +14,14 @@ _FLOAT32, _FLOAT64 = 2.0**-23, 2.0**-52
 
 
 def spectra(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """One figure a dataset, protocol and split, a line a method: its record of the lowest seed that has a spectrum."""
+    """One figure a dataset, protocol, stage and split, a line a method: its lowest seed that has a spectrum."""
     groups: dict[tuple[str, str, str], dict[str, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.scope != "full", record.seed, record.run_key)):
-        for split, values in record.spectra.items():
+        for name, values in record.spectra.items():
             if values:
-                groups[record.labels.dataset, record.task.protocol, split].setdefault(record.labels.method, record)
-    for (dataset, protocol, split), members in sorted(groups.items()):
-        yield f"spectrum-{dataset}-{protocol}-{split}.png", _spectrum(dataset, protocol, split, members)
+                groups[record.labels.dataset, record.task.protocol, name].setdefault(record.labels.method, record)
+    for (dataset, protocol, name), members in sorted(groups.items()):
+        yield f"spectrum-{dataset}-{protocol}-{name}.png", _spectrum(dataset, protocol, name, members)
 
 
 def thresholds(rows: float, columns: float) -> dict[str, float]:
@@ -38,12 +38,14 @@ def thresholds(rows: float, columns: float) -> dict[str, float]:
     }
 
 
-def _spectrum(dataset: str, protocol: str, split: str, members: dict[str, Record]) -> Figure:
+def _spectrum(dataset: str, protocol: str, name: str, members: dict[str, Record]) -> Figure:
+    # A spectrum is named by its stage and split: "rank test".
+    split = name.split()[-1]
     figure = new_figure(7.6, 5.2)
     axes = figure.subplots()
     last, lowest, rows = 1.0, 1.0, 0.0
     for index, (method, record) in enumerate(sorted(members.items())):
-        places, values = zip(*record.spectra[split], strict=True)
+        places, values = zip(*record.spectra[name], strict=True)
         style = STYLES[index % len(STYLES)]
         axes.plot(places, values, color=COLOURS[index % len(COLOURS)], linestyle=style, label=method)
         last = max(last, *places)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from suite.errors import InputError, Problem
 from suite.records.published import BASELINES, Label, Stage
+from suite.records.record import Record
+from suite.report.pairing import matches
 from suite.spec.explain import validate
 from suite.spec.recipe import Strict
 from suite.spec.types import PositiveInt
@@ -22,29 +24,36 @@ class _Entry(Strict):
     file: str
     dataset: Label
     encoder: Label
-    head: Label
-    protocol: Label
+    heads: list[str]
+    protocols: list[str]
     stage: Stage = "train"
     averaged_from: PositiveInt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedCurve:
-    """Validation perplexity by epoch; from ``averaged_from`` on it is that of the averaged weights."""
+    """Validation perplexity by epoch; from ``averaged_from`` on it is that of the averaged weights.
+
+    ``heads`` and ``protocols`` are globs over the labels of our runs that follow the same recipe.
+    """
 
     name: str
     title: str
     dataset: str
     encoder: str
-    head: str
-    protocol: str
+    heads: Sequence[str]
+    protocols: Sequence[str]
     values: Mapping[int, float]
     averaged_from: int | None = None
 
-    @property
-    def method(self) -> str:
-        """``encoder/head``."""
-        return f"{self.encoder}/{self.head}"
+    def beside(self, record: Record) -> bool:
+        """Whether a run of ours is of the same recipe."""
+        labels = record.labels
+        return (
+            (labels.dataset, labels.encoder) == (self.dataset, self.encoder)
+            and matches(labels.head, self.heads)
+            and matches(record.task.protocol, self.protocols)
+        )
 
 
 def load_curves(folder: Path | None = None) -> list[PublishedCurve]:

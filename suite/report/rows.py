@@ -18,7 +18,7 @@ from suite.spec.task import Deviation
 
 FLOOR = "true floor (the source itself)"
 # Shown beside the primary metric wherever our runs have them.
-SECONDARY_METRICS = ("mode_match", "rank", "rank_press")
+SECONDARY_METRICS = ("mode_match", "rank", "rank_press", "rank_press_float32")
 T = TypeVar("T")
 
 

@@ -61,7 +61,13 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     """
     parts = [escape(CAPTION, code=True)]
     linked: list[Record] = []
+    # The grid of the synthetic experiment is many small tables.
+    gridded = sum(len(section.rows) for section in board.sections if section.metric == "kl")
+    if most is not None and gridded > most:
+        parts.append(f"The synthetic experiment: {gridded:,} rows, in results/LEADERBOARD.md.")
     for section in board.sections:
+        if most is not None and gridded > most and section.metric == "kl":
+            continue
         parts.append(f"### {escape(_heading(section))}")
         linked += [record for row in section.rows if row.cell for record in row.cell.records]
         linked += [row.record for row in section.short]
@@ -104,7 +110,13 @@ def _notes(section: Section, shown: Callable[[str], str]) -> Iterator[str]:
     ``shown`` escapes text for where it goes; links are left to it as they are.
     """
     for place, deviation in enumerate(section.deviations, 1):
-        text = f"{deviation.what} Why: {deviation.why} Effect: {deviation.effect}"
+        text = "; ".join(
+            (
+                deviation.what.rstrip("."),
+                f"why: {deviation.why.rstrip('.')}",
+                f"effect: {deviation.effect.rstrip('.')}.",
+            )
+        )
         yield f"{formatting.superscript(place)} {shown(formatting.clean(text))}"
     parts: dict[str, Partial] = {row.method: row.partial for row in section.rows if row.partial}
     for method, partial in parts.items():

@@ -13,7 +13,7 @@ from suite.report import formatting
 from suite.report.cells import Cell, SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
-from suite.report.pairing import cost_pair, pairs, values, with_interval
+from suite.report.pairing import cost_pair, of_quality, pairs, values, with_interval
 from suite.report.table import escape, link_definitions, render_table
 from suite.spec.run_spec import canonical_json
 
@@ -34,7 +34,8 @@ WORTH_CAPTION = (
 class Worth:
     """One head against the softmax: ``change`` is its metric minus the softmax's, ratios are to the softmax.
 
-    ``sure`` is False where no run could tell whether it was alone on the machine.
+    Runs made for the clock alone have costs and no change. ``sure`` is False where no run could tell whether it was
+    alone on the machine.
     """
 
     cell: Cell
@@ -54,6 +55,8 @@ class Worth:
     @property
     def verdict(self) -> str:
         """In words, by the rule of :data:`WORTH_CAPTION`."""
+        if not self.change.n:
+            return "costs alone"
         if self.change.low is None or self.change.high is None:
             return "undecided: one seed"
         if self.change.low > 0:
@@ -87,7 +90,7 @@ def worths(cells: Sequence[Cell], records: Sequence[Record]) -> list[Worth]:
             seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
             if both[0].peak_mib and both[1].peak_mib and both[0].peak_source == both[1].peak_source:
                 memory = both[0].peak_mib / both[1].peak_mib
-        change = difference(values(cell, metric), values(base, metric))
+        change = difference(values(cell, metric), values(base, metric)) if of_quality(cell) else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
         found.append(Worth(cell, base, metric, change, seconds, memory, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
@@ -118,6 +121,10 @@ def worth_markdown(found: Sequence[Worth], records: str | None = "records", most
     if not found:
         return ""
     parts = [escape(WORTH_CAPTION)]
+    gridded = sum(one.metric == "kl" for one in found)
+    if most is not None and gridded > most:
+        parts.append(f"The synthetic experiment: {gridded:,} rows, in results/HEADS.md.")
+        found = [one for one in found if one.metric != "kl"]
     for key in dict.fromkeys(one.cell.key for one in found):
         here = [one for one in found if one.cell.key == key]
         long = most is not None and len(here) > most
@@ -142,13 +149,17 @@ def _columns(found: Sequence[Worth]) -> list[Column]:
         column("apart", ["; ".join(one.cell.difference) or formatting.DASH for one in found], right=False),
         column("parameters", [_count(one.cell) for one in found]),
         column("softmax's", [_count(one.base) for one in found]),
-        column("ours", [formatting.summary(summarize(values(one.cell, metric)), metric) for one in found]),
+        column("ours", [formatting.summary(_quality(one), metric) for one in found]),
         column("against softmax [95 %]", [with_interval(one.change, metric) for one in found]),
         column("time", [_times(one.seconds, one.sure) for one in found]),
         column("memory", [_times(one.memory, one.sure) for one in found]),
         column("verdict", [one.verdict for one in found], right=False),
     ]
     return [entry for entry in columns if not entry.empty] + [Column("record", links, markdown=links)]
+
+
+def _quality(one: Worth) -> Summary:
+    return summarize(values(one.cell, one.metric)) if one.change.n else Summary(0)
 
 
 def _count(cell: Cell) -> str:

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -17,12 +17,9 @@ from suite.progress import duration
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
-from suite.report.claims import load_claims
 from suite.report.estimate import estimate_seconds
 from suite.report.files import csv_text
-from suite.report.leaderboard import build
-from suite.report.pages import Report
-from suite.report.published_curves import load_curves
+from suite.report.leaderboard import Leaderboard, build
 from suite.report.show import render
 from suite.report.table import terminal
 from suite.report.tasks import TaskInfo
@@ -132,20 +129,24 @@ def _status(spec: RunSpec, record: Record | None, store: Store) -> str:
 def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite report``."""
     records = _records(options.results, options.task)
-    published, tasks = load_published(), _known_tasks()
+    published, tasks = load_published(), _known_tasks(records)
     if options.csv:
         sys.stdout.write(csv_text(build(records, published, tasks=tasks)))
     elif records or options.all:
-        print_leaderboard(options.results, options.task, everything=options.all)
+        _print(build(records, published, tasks=tasks, show="all" if options.all else "ours"))
     else:
         print(f"no records in {options.results} yet: `suite run demo` makes some; --all shows what is published")
     if options.write:
+        from suite.report.claims import load_claims
+        from suite.report.pages import Report
+
         pages = Report(options.results, records, published, tasks, load_claims(published))
         for path in pages.write(options.write_into):
             print(f"wrote {path}")
     if options.figures:
         # Matplotlib takes longer to import than everything else takes to run.
         from suite.report.figures import draw_all
+        from suite.report.published_curves import load_curves
 
         for line in draw_all(options.results / "figures", records, tasks, load_curves()):
             print(line)
@@ -163,36 +164,36 @@ def _records(results: Path, tasks: Sequence[str]) -> list[Record]:
     return chosen
 
 
-def print_leaderboard(results: Path, tasks: Sequence[str] = (), *, everything: bool = False) -> None:
+def print_leaderboard(results: Path, tasks: Sequence[str] = ()) -> None:
     """The leaderboard of a results folder (or of some tasks' records in it) on the terminal.
 
     Raises:
         InputError: there are no records of those tasks.
     """
-    board = build(
-        _records(results, tasks),
-        load_published(),
-        tasks=_known_tasks(),
-        show="all" if everything else "ours",
-    )
+    records = _records(results, tasks)
+    _print(build(records, load_published(), tasks=_known_tasks(records), show="ours"))
+
+
+def _print(board: Leaderboard) -> None:
     print(terminal(board, max(120, shutil.get_terminal_size().columns)), end="")
 
 
-def _known_tasks() -> dict[str, TaskInfo]:
-    """What every task file that can be read says of itself; a broken one retires nothing."""
-    return {task.name: TaskInfo.of(task) for task in _readable_tasks()}
+def _known_tasks(records: Iterable[Record]) -> dict[str, TaskInfo]:
+    """What the task files of some records say of themselves; one that is gone or broken retires nothing."""
+    found = {}
+    for name in sorted({record.task.name for record in records}):
+        task = _readable_task(name)
+        if task is not None:
+            found[name] = TaskInfo.of(task)
+    return found
 
 
-def _readable_tasks() -> Iterator[Task]:
+def _readable_task(name: str) -> Task | None:
     try:
-        paths = find_tasks([])
-    except InputError:  # no folder of tasks here, or an empty one
-        return
-    for path in paths:
-        try:
-            yield load_task(path)
-        except InputError:
-            continue
+        # Every other file of tasks/ is left unread: their number must not slow a report down.
+        return next((load_task(path) for path in find_tasks([name]) if path.stem == name), None)
+    except InputError:
+        return None
 
 
 def show(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
@@ -205,7 +206,7 @@ def show(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
 def _rerun_note(record: Record) -> str | None:
     """What stands between the rerun command and this very record: the task file it was made from."""
     commit = f"; at commit {record.provenance.commit[:12]} it stands as it was" if record.provenance.commit else ""
-    task = next((task for task in _readable_tasks() if task.name == record.task.name), None)
+    task = _readable_task(record.task.name)
     if task is None or task.abstract:
         return f"tasks/ holds no task {record.task.name} here{commit}"
     specs = expand(task)

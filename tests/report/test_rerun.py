@@ -185,6 +185,6 @@ def test_deviations_stand_beside_the_numbers_they_touch() -> None:
     assert "| awd-lstm/softmax ²  |" in text
     assert "| awd-lstm/plif       |" in text
     assert (
-        "- ¹ TF32. Why: Speed. Effect: None seen.\n- ² 300 epochs. Why: Time. Effect: At most +0.1 expected.\n" in text
+        "- ¹ TF32; why: Speed; effect: None seen.\n- ² 300 epochs; why: Time; effect: At most +0.1 expected.\n" in text
     )
-    assert "  ¹ TF32. Why: Speed. Effect: None seen." in terminal(board)
+    assert "  ¹ TF32; why: Speed; effect: None seen." in terminal(board)

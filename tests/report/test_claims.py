@@ -1,0 +1,373 @@
+"""The claims file and the rules that judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records_factory import make_record
+
+from suite.errors import InputError
+from suite.records.published import load_published
+from suite.records.record import Record
+from suite.report.benchmarks import load_benchmarks
+from suite.report.claims import (
+    AveragingMatters,
+    Claim,
+    Compare,
+    CostRatio,
+    Equal,
+    FullRank,
+    RankAtMost,
+    Rule,
+    load_claims,
+)
+from suite.report.findings import Evidence, Finding, Judgement, Outcome, find, judge
+from suite.report.pairing import output_dimension
+
+ONE_SEED = "fewer than two seeds a side give no interval"
+
+
+def seeds(*tests: float, metric: str = "ppl", **fields: Any) -> list[Record]:
+    return [
+        make_record(seed=seed, metrics={"train": {"test": {metric: value}}}, **fields)
+        for seed, value in enumerate(tests, 1)
+    ]
+
+
+def only(rule: Rule, records: Sequence[Record], benchmarks: Sequence[Mapping[str, Any]] = ()) -> Finding:
+    (finding,) = find(rule, Evidence.of(records, {}, benchmarks))
+    return finding
+
+
+def with_spec(record: Record, **parts: Mapping[str, Any]) -> Record:
+    return record.model_copy(update={"spec": {**record.spec, **parts}})
+
+
+# The file
+
+
+def test_the_claims_of_the_repository() -> None:
+    claims = load_claims(load_published())
+    assert {claim.id for claim in claims} >= {
+        "softmax-rank",
+        "mos-full-rank",
+        "mos-beats-softmax",
+        "sigsoftmax-beats-softmax",
+        "plif-beats-softmax",
+        "frozen-plif",
+        "mos-cost",
+        "monotone-modes",
+        "averaging-start",
+    }
+
+
+GOOD = (
+    "claims:\n  - {id: one, claim: A., papers: [yang2018], evidence: [{rule: compare, heads: [mos], than: softmax}]}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("claim: []\n", ["{0}:1:1: claims: expected a mapping with a list of claims"]),
+        ("claims: 3\n", ["{0}:1:1: claims: expected a mapping with a list of claims"]),
+        (GOOD + "notes: x\n", ["{0}:3:1: notes: unknown key. Allowed: claims."]),
+        (GOOD + GOOD.split("\n", 1)[1], ["{0}:3:10: claims[1].id: 'one' is used already"]),
+        (
+            GOOD.replace("yang2018", "yang2081"),
+            [
+                "{0}:2:35: claims[0].papers[0]: no file in baselines/ describes 'yang2081'. Did you mean 'yang2018'? "
+                "Allowed: {1}."
+            ],
+        ),
+        (
+            GOOD.replace("rule: compare", "rule: comprae"),
+            [
+                "{0}:2:64: claims[0].evidence[0].rule: expected one of 'rank-at-most', 'full-rank', 'compare', "
+                "'equal', 'cost-ratio', 'averaging-matters', got 'comprae'. Did you mean 'compare'?"
+            ],
+        ),
+        (GOOD.replace("than:", "thna:"), ["{0}:2:", "{0}:2:"]),
+        ("claims:\n  - one\n", ["{0}:2:5: claims[0]: expected a mapping, got 'one'"]),
+    ],
+)
+def test_what_is_wrong_with_a_claims_file(tmp_path: Path, text: str, messages: list[str]) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(text)
+    published = load_published()
+    with pytest.raises(InputError) as caught:
+        load_claims(published, path)
+    papers = ", ".join(sorted({number.paper.key for number in published}))
+    found = str(caught.value).splitlines()
+    assert len(found) == len(messages)
+    for said, expected in zip(found, messages, strict=True):
+        assert said.startswith(expected.replace("{0}", str(path)).replace("{1}", papers))
+
+
+# Ranks
+
+
+def ranked(head: str, rank: float, spec: Mapping[str, Any], **fields: Any) -> Record:
+    record = make_record(head=head, metrics={"train": {"test": {"rank": rank, "tokens": 500.0}}}, **fields)
+    return with_spec(record, head={"name": head, **spec})
+
+
+@pytest.mark.parametrize(
+    ("rank", "spec", "outcome", "bound"),
+    [
+        (402, {"dimension": 400, "bias": True}, Outcome.HOLDS, "d + 2 = 402 (the logits have a bias)"),
+        (403, {"dimension": 400, "bias": True}, Outcome.FAILS, "d + 2 = 402 (the logits have a bias)"),
+        (401, {"dimension": 400, "bias": False}, Outcome.HOLDS, "d + 1 = 401"),
+        (402, {"dimension": 400, "bias": False}, Outcome.FAILS, "d + 1 = 401"),
+    ],
+)
+def test_the_rank_of_a_softmax(rank: float, spec: dict[str, Any], outcome: Outcome, bound: str) -> None:
+    rule = RankAtMost(rule="rank-at-most", heads=["softmax"])
+    finding = only(rule, [ranked("softmax", rank, spec), ranked("mos-15", 9981, spec)])
+    assert finding.outcome is outcome
+    assert finding.text == f"awd-lstm/softmax: rank {rank} (n = 1), bound {bound}"
+
+
+def test_a_rank_counts_however_long_the_run_was_but_not_of_a_smoke_run() -> None:
+    rule = RankAtMost(rule="rank-at-most", heads=["softmax"])
+    short = ranked("softmax", 400, {"dimension": 400}, scope="short", recipe={"budget": {"epochs": 5}})
+    assert only(rule, [short]).place == "ptb · nt-asgd · train, 5 epochs"
+    assert list(find(rule, Evidence.of([ranked("softmax", 400, {"dimension": 400}, scope="smoke")]))) == []
+    unknown = only(rule, [ranked("softmax", 400, {})])
+    assert (unknown.outcome, unknown.why) == (Outcome.OPEN, "d is unknown")
+
+
+@pytest.mark.parametrize(
+    ("head", "encoder", "size"),
+    [
+        ({"dimension": 6}, {"embedding": 64, "hidden": [64], "tied": True}, 6),
+        ({"dimension": None}, {"embedding": 280, "hidden": [960, 620], "tied": True}, 280),
+        ({}, {"embedding": 64, "hidden": [64, 32], "tied": False}, 32),
+        ({}, {"width": 256, "tied": True}, 256),
+        ({}, {"dimension": 8}, 8),
+        ({}, {"name": "of a user"}, None),
+    ],
+)
+def test_the_size_of_the_output_embeddings(head: dict[str, Any], encoder: dict[str, Any], size: int | None) -> None:
+    assert output_dimension({"head": head, "encoder": encoder}) == size
+
+
+def test_full_rank_is_of_words_or_of_contexts() -> None:
+    rule = FullRank(rule="full-rank", heads=["mos-*"], words={"ptb": 10000}, share=0.99)
+    assert only(rule, [ranked("mos-15", 496, {})]).text == "awd-lstm/mos-15: rank 496 (n = 1) of 500"
+    assert only(rule, [ranked("mos-15", 495, {})]).outcome is Outcome.HOLDS
+    assert only(rule, [ranked("mos-15", 494, {})]).outcome is Outcome.FAILS
+    assert list(find(rule, Evidence.of([ranked("mos-15", 494, {}, dataset="mine")]))) == []
+
+
+# Differences
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "better", "outcome", "why"),
+    [
+        ((50.0, 50.1, 49.9), (60.0, 60.1, 59.9), "lower", Outcome.HOLDS, ""),
+        ((50.0, 50.1, 49.9), (60.0, 60.1, 59.9), "higher", Outcome.FAILS, ""),
+        ((60.0, 60.1, 59.9), (50.0, 50.1, 49.9), "lower", Outcome.FAILS, ""),
+        ((60.0, 60.1, 59.9), (50.0, 50.1, 49.9), "higher", Outcome.HOLDS, ""),
+        ((50.0, 61.0), (60.0, 60.1), "lower", Outcome.OPEN, "the interval of the difference holds zero"),
+        ((50.0, 50.0), (50.0, 50.0), "lower", Outcome.OPEN, "the interval of the difference holds zero"),
+        ((50.0,), (60.0, 60.1), "lower", Outcome.OPEN, ONE_SEED),
+    ],
+)
+def test_one_head_against_another(
+    ours: Sequence[float], theirs: Sequence[float], better: Any, outcome: Outcome, why: str
+) -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax", better=better)
+    finding = only(rule, [*seeds(*ours, head="mos-15"), *seeds(*theirs, head="softmax")])
+    assert (finding.outcome, finding.why) == (outcome, why)
+    assert len(finding.records) == len(ours) + len(theirs)
+
+
+def test_a_comparison_says_its_numbers() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+    finding = only(rule, [*seeds(50.0, 50.1, 49.9, head="mos-15"), *seeds(60.0, 60.1, 59.9, head="softmax")])
+    assert finding.place == "ptb · nt-asgd · train"
+    assert finding.text == ("awd-lstm/mos-15 against awd-lstm/softmax: perplexity -10.00 [-10.23, -9.77], n = 3 and 3")
+
+
+@pytest.mark.parametrize("apart", [{"protocol": "other"}, {"encoder": "lstm"}, {"dataset": "wikitext-2"}])
+def test_what_is_not_alike_is_not_compared(apart: dict[str, Any]) -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+    records = [*seeds(50.0, 50.1, head="mos-15"), *seeds(60.0, 60.1, head="softmax", **apart)]
+    assert list(find(rule, Evidence.of(records))) == []
+
+
+def test_precision_and_size_keep_heads_apart() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax", at_most_size=1.1)
+    tf32 = {"precision": {"recurrence": "tf32", "head": "tf32"}}
+    assert not list(find(rule, Evidence.of([*seeds(50.0, head="mos-15"), *seeds(60.0, head="softmax", recipe=tf32)])))
+    for parameters, count in ((110, 1), (111, 0)):
+        records = [*seeds(50.0, head="mos-15", parameters=parameters), *seeds(60.0, head="softmax", parameters=100)]
+        assert len(list(find(rule, Evidence.of(records)))) == count
+
+
+def test_short_unfinished_and_retired_runs_are_no_evidence_of_quality() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+    base = seeds(60.0, 60.1, head="softmax")
+    for fields in ({"scope": "short"}, {"status": "interrupted"}):
+        assert list(find(rule, Evidence.of([*base, *seeds(50.0, 50.1, head="mos-15", **fields)]))) == []
+
+
+def test_runs_for_the_clock_say_nothing_of_quality() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+    for protocol in ("cost", "speed-same-batch", "precision"):
+        records = [
+            *seeds(50.0, 50.1, head="mos-15", protocol=protocol),
+            *seeds(60.0, 60.1, head="softmax", protocol=protocol),
+        ]
+        assert list(find(rule, Evidence.of(records))) == []
+        assert len(list(find(RATIO.model_copy(update={"low": 0.5}), Evidence.of(records)))) == 1
+
+
+def test_the_partner_is_the_one_most_alike() -> None:
+    rule = Compare(rule="compare", heads=["mos-15"], than="softmax")
+    mine = {"batch_size": 12, "bptt": 35}
+    records = [
+        *seeds(50.0, 50.1, head="mos-15", recipe=mine),
+        *seeds(60.0, 60.1, head="softmax", recipe=mine),
+        *seeds(40.0, 40.1, head="softmax", recipe={"batch_size": 20}),
+    ]
+    assert "perplexity -10.00" in only(rule, records).text
+
+
+@pytest.mark.parametrize(
+    ("ours", "outcome", "why"),
+    [
+        ((60.0, 60.01, 59.99), Outcome.HOLDS, ""),
+        ((61.0, 61.01, 60.99), Outcome.FAILS, ""),
+        ((60.0, 61.0, 59.0), Outcome.OPEN, "the interval reaches beyond ± 0.5 %"),
+        ((60.0,), Outcome.OPEN, ONE_SEED),
+    ],
+)
+def test_as_well_as(ours: Sequence[float], outcome: Outcome, why: str) -> None:
+    rule = Equal(rule="equal", heads=["plif-frozen"], than="plif")
+    finding = only(rule, [*seeds(*ours, head="plif-frozen"), *seeds(60.0, 60.01, 59.99, head="plif")])
+    assert (finding.outcome, finding.why) == (outcome, why)
+    assert finding.text.endswith("; margin ± 0.30")
+
+
+# Costs
+
+
+def timed(head: str, seconds: float, commit: str = "0" * 40, **fields: Any) -> Record:
+    costs = {"seconds_per_epoch": seconds, **fields.pop("costs", {})}
+    record = make_record(head=head, costs=costs, **fields)
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update={"commit": commit})})
+
+
+RATIO = CostRatio(rule="cost-ratio", heads=["mos-*"], than="softmax", low=2, high=6.4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome"), [(19.9, Outcome.FAILS), (20, Outcome.HOLDS), (64, Outcome.HOLDS), (64.1, Outcome.FAILS)]
+)
+def test_what_a_head_costs(seconds: float, outcome: Outcome) -> None:
+    finding = only(RATIO, [timed("mos-15", seconds), timed("softmax", 10)])
+    assert finding.outcome is outcome
+    assert finding.text.endswith(" over 10.0 s/epoch), NVIDIA H200")
+
+
+def test_costs_that_are_not_comparable() -> None:
+    packed = {"costs": {"packed": True}}
+    assert list(find(RATIO, Evidence.of([timed("mos-15", 30, **packed), timed("softmax", 10)]))) == []
+    shared = {"costs": {"exclusive": False}}
+    assert list(find(RATIO, Evidence.of([timed("mos-15", 30, **shared), timed("softmax", 10)]))) == []
+    faster = only(RATIO, [timed("mos-15", 30, "a" * 40), timed("softmax", 10, "b" * 40)])
+    assert (faster.outcome, faster.why) == (Outcome.OPEN, "seconds of different devices or versions of the code")
+    elsewhere = only(RATIO, [timed("mos-15", 30), timed("softmax", 10, device="another")])
+    assert elsewhere.outcome is Outcome.OPEN
+    unsure = {"costs": {"exclusive": None}}
+    unknown = only(RATIO, [timed("mos-15", 30, **unsure), timed("softmax", 10, **unsure)])
+    assert (unknown.outcome, unknown.why) == (Outcome.OPEN, "no run could tell whether it was alone on the machine")
+    elsewhere_rule = RATIO.model_copy(update={"datasets": ["wikitext-2"]})
+    assert list(find(elsewhere_rule, Evidence.of([timed("mos-15", 30), timed("softmax", 10)]))) == []
+
+
+def test_benchmarks_are_evidence_of_costs(tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text('{"device": "D", "rows": [{"shape": "ptb", "K": 15, "ms": 2.0}]}')
+    (tmp_path / "epochs.json").write_text(
+        '{"device": "NVIDIA H200", "rows": ['
+        '{"dataset": "ptb", "head": "softmax", "precision": "tf32", "seconds_per_epoch": 1.5},'
+        '{"dataset": "ptb", "head": "mos-15", "precision": "tf32", "seconds_per_epoch": 3.6},'
+        '{"dataset": "ptb", "head": "mos-15", "precision": "float32", "seconds_per_epoch": 9.0}]}'
+    )
+    finding = only(RATIO, [], load_benchmarks(tmp_path))
+    assert (finding.place, finding.outcome) == ("ptb · epochs.json", Outcome.HOLDS)
+    assert finding.text == "mos-15 / softmax: 2.40 times (3.60 over 1.50 seconds per epoch), tf32, NVIDIA H200"
+    for text, said in (("{", "cannot be read as JSON: "), ("[]", 'expected an object with a list "rows"')):
+        (tmp_path / "heads.json").write_text(text)
+        with pytest.raises(InputError) as caught:
+            load_benchmarks(tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path / 'heads.json'}: {said}")
+
+
+# Averaging
+
+
+def tracked(head: str, *values: Mapping[str, float]) -> list[Record]:
+    return [
+        make_record(head=head, seed=seed, metrics={"train": {"test": dict(scores)}})
+        for seed, scores in enumerate(values, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("starts", "other", "outcome", "why"),
+    [
+        (1.0, 0.1, Outcome.HOLDS, ""),
+        (0.1, 1.0, Outcome.FAILS, ""),
+        (0.5, 0.5, Outcome.OPEN, "the intervals of the two effects overlap"),
+    ],
+)
+def test_the_start_of_averaging_against_the_head(starts: float, other: float, outcome: Outcome, why: str) -> None:
+    rule = AveragingMatters(rule="averaging-matters", head="softmax", heads=["plif"])
+    noise = (0.0, 0.01, -0.01)
+    # The seeds differ by far more than the starts: the effect is paired, so that this hides nothing.
+    spread = (0.0, 0.02, -0.02)
+    base = [{"ppl": 60 + s, "ppl@62": 60 + s - starts + n, "ppl_raw": 70.0} for s, n in zip(spread, noise, strict=True)]
+    heads = [{"ppl": 60 - other + s} for s in spread]
+    finding = only(rule, [*tracked("softmax", *base), *tracked("plif", *heads)])
+    assert (finding.outcome, finding.why) == (outcome, why)
+    assert finding.text.startswith("awd-lstm/softmax averaged from epoch 62 instead of the recipe's own start: -")
+
+
+# All together
+
+CLAIM = Claim(
+    id="x",
+    claim="MoS beats a softmax.",
+    papers=["yang2018"],
+    evidence=[Compare(rule="compare", heads=["mos-15"], than="softmax")],
+)
+
+
+@given(st.lists(st.sampled_from(["better", "worse", "one seed"]), max_size=4))
+def test_the_verdict_follows_from_the_findings(kinds: list[str]) -> None:
+    records = []
+    tests = {"better": (50.0, 50.1), "worse": (70.0, 70.1), "one seed": (50.0,)}
+    for index, kind in enumerate(kinds):
+        place = {"protocol": f"p{index}"}
+        records += [*seeds(*tests[kind], head="mos-15", **place), *seeds(60.0, 60.1, head="softmax", **place)]
+    judged = judge(CLAIM, Evidence.of(records))
+    said = set(kinds) - {"one seed"}
+    expected = {
+        frozenset(): Judgement.UNDECIDED,
+        frozenset({"better"}): Judgement.HOLDS,
+        frozenset({"worse"}): Judgement.FAILS,
+        frozenset({"better", "worse"}): Judgement.MIXED,
+    }[frozenset(said)]
+    assert judged.verdict is expected
+    assert len(judged.findings) == len(kinds)
+    if expected is Judgement.UNDECIDED:
+        assert judged.why == (ONE_SEED if kinds else "no run of ours speaks of it yet")
