@@ -13,12 +13,26 @@ from suite.report.cells import CellCosts
 from suite.report.compare import Summary
 from suite.report.leaderboard import Leaderboard, Row, Section
 
-BEGIN = "<!-- leaderboard:begin -->"
-END = "<!-- leaderboard:end -->"
+
+def markers(name: str) -> tuple[str, str]:
+    """What stands before and after the block ``name`` of a Markdown file."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
 
 
-def update_block(path: Path, block: str, title: str | None = None) -> bool:
-    """Replace what stands between the leaderboard markers of a Markdown file; the rest of it is kept.
+BEGIN, END = markers("leaderboard")
+
+
+def has_block(path: Path, name: str) -> bool:
+    """Whether a file has a marker of the block ``name``, so that :func:`update_block` is meant to fill it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(marker in text for marker in markers(name))
+
+
+def update_block(path: Path, block: str, title: str | None = None, name: str = "leaderboard") -> bool:
+    """Replace what stands between the markers ``name`` of a Markdown file; the rest of it is kept.
 
     A missing file is created when ``title`` gives its heading. Returns whether the file changed.
 
@@ -37,30 +51,31 @@ def update_block(path: Path, block: str, title: str | None = None) -> bool:
         raise InputError(Problem(f"cannot be read: {error.strerror or error}", str(path))) from None
     except UnicodeDecodeError:
         raise InputError(Problem("cannot be read: it is not UTF-8", str(path))) from None
+    begin, end = markers(name)
     if old is None:
         before, after = f"# {title}\n\n", "\n"
     else:
-        before, after = _outside(old, path)
-    new = f"{before}{BEGIN}\n{block.strip()}\n{END}{after}"
+        before, after = _outside(old, path, begin, end)
+    new = f"{before}{begin}\n{block.strip()}\n{end}{after}"
     if new != old:
         atomic_write(path, new)
     return new != old
 
 
-def _outside(text: str, path: Path) -> tuple[str, str]:
+def _outside(text: str, path: Path, begin: str, end: str) -> tuple[str, str]:
     problems = []
-    for marker in (BEGIN, END):
+    for marker in (begin, end):
         count = text.count(marker)
         if count != 1:
             said = "is missing" if count == 0 else f"stands {count} times"
-            problems.append(Problem(f"marker {marker} {said}; write one {BEGIN} and, after it, one {END}", str(path)))
+            problems.append(Problem(f"marker {marker} {said}; write one {begin} and, after it, one {end}", str(path)))
     if problems:
         raise InputError(*problems)
-    start, end = text.index(BEGIN), text.index(END)
-    if end < start:
-        line = text[:end].count("\n") + 1
-        raise InputError(Problem(f"marker {END} stands before {BEGIN}; swap them", f"{path}:{line}"))
-    return text[:start], text[end + len(END) :]
+    first, last = text.index(begin), text.index(end)
+    if last < first:
+        line = text[:last].count("\n") + 1
+        raise InputError(Problem(f"marker {end} stands before {begin}; swap them", f"{path}:{line}"))
+    return text[:first], text[last + len(end) :]
 
 
 def rows(board: Leaderboard) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from suite.progress import duration
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
+from suite.report import costs
 from suite.report.estimate import estimate_seconds
-from suite.report.files import csv_text, update_block, write_csv
+from suite.report.files import csv_text, has_block, update_block, write_csv
 from suite.report.leaderboard import build
 from suite.report.show import render
 from suite.report.table import markdown, terminal
@@ -144,6 +145,9 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
         for path in options.write_into:
             update_block(path, ours)
             print(f"wrote the table in {path}")
+            if has_block(path, "costs") and (options.results / costs.FILE).exists():
+                update_block(path, costs.markdown(options.results / costs.FILE), name="costs")
+                print(f"wrote the costs in {path}")
     return 0
 
 
