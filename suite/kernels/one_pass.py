@@ -259,6 +259,8 @@ def _chunks(
         of_z = rows.run(z, part, scale)
         if of_z is None:
             continue
+        if of_weight is not None:  # before the source's own gradients, which are made in place of the latent
+            products.add(of_weight, of_z.t(), latent, alpha, first=start == 0)
         if isinstance(source, ProjectedChunks):
             if of_latent_needed:
                 of_latent = weight.new_empty(latent.shape)
@@ -266,8 +268,6 @@ def _chunks(
                 source.back(part, products.multiply(of_z, columns, of_latent), alpha, start == 0)
         elif source.of_contexts is not None:
             products.multiply(of_z, columns, source.of_contexts[part].flatten(0, 1), alpha)
-        if of_weight is not None:
-            products.add(of_weight, of_z.t(), latent, alpha, first=start == 0)
     rows.finish()
     return rows, None if of_weight is None else of_weight[: call.words]
 
