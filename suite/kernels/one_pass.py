@@ -165,7 +165,7 @@ class _OnePass(torch.autograd.Function):
         if problem.meant.projection is None:
             source = _GivenChunks(contexts, products, needs[0])
         else:
-            made = problem.meant.projection._replace(weight=project, bias=project_bias)
+            made = problem.meant.projection.with_parameters(project, project_bias)
             source = ProjectedChunks(contexts, made, products, (needs[0], needs[5], needs[6]))
         call = Call(
             problem.meant.targets,
@@ -244,7 +244,7 @@ def _chunks(
     rows = problem.row_pass(call, step * problem.experts)
     # One allocation serves every chunk; a fresh one each time would go back to the system and return as new pages.
     buffer = torch.empty(step * problem.experts, width, dtype=dtype, device=weight.device)
-    words = _padded(products.operand(weight), width)
+    words = _padded(weight, width, products)
     of_latent_needed = needs[0] or needs[5] or needs[6]
     columns = words.t().contiguous().t() if products.wants_transposed and of_latent_needed else words
     of_weight = weight.new_empty(width, weight.shape[1]) if needs[2] else None
@@ -272,12 +272,13 @@ def _chunks(
     return rows, None if of_weight is None else of_weight[: call.words]
 
 
-def _padded(weight: Tensor, rows: int) -> Tensor:
-    """``weight`` with zero rows down to ``rows``; itself where it has them."""
-    if weight.shape[0] == rows:
-        return weight
-    out = weight.new_zeros(rows, weight.shape[1])
-    out[: weight.shape[0]] = weight
+def _padded(weight: Tensor, rows: int, products: Products) -> Tensor:
+    """``weight`` as an operand, with zero rows down to ``rows``."""
+    words = weight.shape[0]
+    if words == rows:
+        return products.operand(weight)
+    out = torch.zeros(rows, weight.shape[1], dtype=products.operand_dtype, device=weight.device)
+    out[:words] = weight if products.native else products.operand(weight)
     return out
 
 

@@ -104,7 +104,7 @@ def gradients(
     assert weight is not None
     latent = contexts
     if meant.projection is not None:
-        made = meant.projection._replace(weight=project, bias=project_bias)
+        made = meant.projection.with_parameters(project, project_bias)
         latent = expert_contexts(contexts, made, meant.arithmetic)
     nll = mixture_nll(
         latent,
