@@ -41,7 +41,7 @@ check: $(READY) ## format, lint, types and tests
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
-bench: $(READY) ## time every head beside the softmax, in one interleaved run
+bench: $(READY) ## time every head beside its materialised form and the softmax, in one interleaved run
 	@$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds
 
 bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form beside its peers

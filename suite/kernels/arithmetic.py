@@ -68,7 +68,8 @@ class Products:
         if a.dtype == out.dtype:
             return torch.mm(a, b, out=out) if alpha == 1.0 else torch.addmm(out, a, b, beta=0, alpha=alpha, out=out)
         if alpha == 1.0 and _wide(out.device) != "none":
-            return _aten.mm.dtype_out(a, b, out.dtype, out=out)
+            _aten.mm.dtype_out(a, b, out.dtype, out=out)
+            return out
         return self.add(out, a, b, alpha, first=True)
 
     def add(self, total: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0, *, first: bool = False) -> Tensor:
@@ -78,7 +79,8 @@ class Products:
             return torch.addmm(total, a, b, beta=beta, alpha=alpha, out=total)
         form = _wide(total.device)
         if form == "addmm":
-            return _aten.addmm.dtype_out(total, a, b, total.dtype, beta=beta, alpha=alpha, out=total)
+            _aten.addmm.dtype_out(total, a, b, total.dtype, beta=beta, alpha=alpha, out=total)
+            return total
         if form == "baddbmm":
             batch = total.unsqueeze(0)
             _aten.baddbmm.dtype_out(

@@ -16,7 +16,7 @@ from suite.models.heads.pointwise import Pointwise
 from suite.spec.recipe import Arithmetic
 
 # Logits of one chunk. Every chunk adds to the whole gradient of the weight, so small chunks spend their time on that.
-DEFAULT_BYTES = {"cpu": 64 * 2**20, "cuda": 128 * 2**20}
+DEFAULT_BYTES = {"cpu": 48 * 2**20, "cuda": 128 * 2**20}
 
 
 def mixture_nll(

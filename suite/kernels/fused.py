@@ -7,7 +7,7 @@ the loss and the weights' gradients are float32. See :mod:`suite.kernels.triton_
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
@@ -24,6 +24,10 @@ from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Pointwise
 from suite.spec.recipe import Arithmetic
 
+# As the host sees them.
+_IDENTITY, _SIGSOFTMAX, _GSS, _PLIF, _NETWORK = (
+    kind.value for kind in (functions.IDENTITY, functions.SIGSOFTMAX, functions.GSS, functions.PLIF, functions.NETWORK)
+)
 _ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two
 
 
@@ -46,11 +50,11 @@ class Tuning(NamedTuple):
 class _Function(NamedTuple):
     """A pointwise function as the kernels take it."""
 
-    kind: Any
+    kind: int
     table: Tensor | None = None
     a: float = 0.0
     b: float = 1.0
-    count: int = 1
+    size: int = 1  # pieces or units
 
 
 def mixture_nll(
@@ -69,9 +73,16 @@ def mixture_nll(
 ) -> tuple[Tensor, Tensor]:
     """See :func:`suite.kernels.chunked.mixture_nll`; float32 arguments, a function that the kernels know."""
     chosen = tuning or Tuning()
-    rows = TritonRows if chosen == Tuning() else type("TunedRows", (TritonRows,), {"tuning": chosen})
+    rows = TritonRows
+    if tuning is not None:
+
+        class Tuned(TritonRows):
+            tuning = chosen
+
+        rows = Tuned
     itemsize = rows.logits(Products(arithmetic, contexts)).itemsize
-    budget = chunk_bytes or chosen.chunk_bytes[itemsize > 2]
+    # A chunk costs a pass over the weight's gradient: where that is large, chunks are too.
+    budget = chunk_bytes or max(chosen.chunk_bytes[itemsize > 2], weight.numel() * 4 // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
     problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), rows, experts)
     prior = None if log_prior is None else log_prior.contiguous()
@@ -92,13 +103,13 @@ class TritonRows(RowPass):
         self._log_normaliser, self._log_p, self._share = torch.empty(3, rows, dtype=torch.float32, device=device)
         self._at_once = self._rows_at_once(rows)
         # What the heavier functions keep beside an element must fit in the registers too.
-        light = self._function.kind not in (functions.PLIF, functions.NETWORK)
+        light = self._function.kind not in (_PLIF, _NETWORK)
         self._statistics_block, self._block = (
             max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
             for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
         blocks = triton.cdiv(self._width, self._block)
-        network = self._function.kind == functions.NETWORK
+        network = self._function.kind == _NETWORK
         self._group = self._at_once if network else self._group_of(rows, blocks)
         groups = triton.cdiv(rows, self._group)
         self._bias_sums = torch.zeros(groups if call.of_bias else 0, self._width, device=device)
@@ -107,7 +118,7 @@ class TritonRows(RowPass):
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if wide and call.of_logits else None
         self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
         if call.of_operands and network:
-            self._network = torch.zeros(1 + 3 * self._function.count, device=device)
+            self._network = torch.zeros(1 + 3 * self._function.size, device=device)
 
     @classmethod
     def logits(cls, products: Products) -> torch.dtype:
@@ -131,7 +142,7 @@ class TritonRows(RowPass):
             "WORDS": call.words,
             "BIAS": call.bias is not None,
             "FUNCTION": function.kind,
-            "COUNT": function.count,
+            "COUNT": function.size,
             "num_warps": tuning.warps,
         }
         bias = unused if call.bias is None else call.bias
@@ -207,20 +218,20 @@ class TritonRows(RowPass):
             BLOCK=self._block,
             **shared,
         )
-        if self._form and function.kind == functions.NETWORK and self._sums is not None:
+        if self._form and function.kind == _NETWORK and self._sums is not None:
             programs = groups * triton.cdiv(self._width, self._block)
             self._network += self._sums[:programs].sum(0)
         return out
 
     def finish(self) -> None:
         """See :meth:`RowPass.finish`."""
-        call, count = self.call, self._function.count
+        call, count = self.call, self._function.size
         if call.of_bias:
             self.of_bias = self._bias_sums.sum(0)[: call.words]
         if not self._form or self._sums is None:
             return
-        if self._function.kind == functions.NETWORK:
-            linear, u, b, v = self._network.split([1, count, count, count])
+        if self._function.kind == _NETWORK:
+            linear, u, b, v = torch.split(self._network, [1, count, count, count])
             self.of_operands = (linear.view(()), u, b, v)
             return
         sums = self._sums.sum(0) if self._fixed is None else self._sums[0].double() / self._fixed.double()
@@ -238,7 +249,7 @@ class TritonRows(RowPass):
         # Few sizes, since each is a kernel of its own; the last for grids, whose second side ends at 65,535.
         sizes = (4, 16, 64)
         enough = [size for size in sizes if rows * blocks >= size * self.tuning.programs]
-        return max([sizes[0], *enough, triton.next_power_of_2(rows // 32_768)])
+        return max(sizes[0], *enough, int(triton.next_power_of_2(rows // 32_768)))
 
     def _parameter_sums(self, programs: int) -> tuple[Tensor | None, int, Tensor | None]:
         """Where g's own gradients are summed, how (SUMS of the kernel), and the fixed point's factors."""
@@ -246,8 +257,8 @@ class TritonRows(RowPass):
         device = call.targets.device
         if not call.of_operands:
             return None, 0, None
-        if function.kind == functions.NETWORK:
-            return torch.empty(programs, 1 + 3 * function.count, device=device), 1, None
+        if function.kind == _NETWORK:
+            return torch.empty(programs, 1 + 3 * function.size, device=device), 1, None
         assert isinstance(call.pointwise, Plif)
         if call.pointwise.deterministic:
             # The sum of |dL/dt| is at most twice that of the row weights; 2^11 is room for logits beyond the bound.
@@ -255,9 +266,9 @@ class TritonRows(RowPass):
             fixed[:1] *= 2.0**-11
             if isinstance(call.row_weight, Tensor):
                 fixed *= power_of_two(call.row_weight.abs().sum(), 1.0)
-            return torch.zeros(1, function.count, 2, dtype=torch.int64, device=device), 3, fixed
+            return torch.zeros(1, function.size, 2, dtype=torch.int64, device=device), 3, fixed
         form = 2 if self.tuning.vector_atomics and _vector_atomics(device) else 1
-        return torch.zeros(self.tuning.copies, function.count, 2, device=device), form, None
+        return torch.zeros(self.tuning.copies, function.size, 2, device=device), form, None
 
 
 def _vector_atomics(device: torch.device) -> bool:
@@ -267,13 +278,13 @@ def _vector_atomics(device: torch.device) -> bool:
 def _function(pointwise: Pointwise, operands: tuple[Tensor, ...]) -> _Function:
     if isinstance(pointwise, GeneralizedSigsoftmax):
         if pointwise.k == 2.0:
-            return _Function(functions.SIGSOFTMAX, None, pointwise.c)
-        return _Function(functions.GSS, None, pointwise.c, pointwise.k)
+            return _Function(_SIGSOFTMAX, None, pointwise.c)
+        return _Function(_GSS, None, pointwise.c, pointwise.k)
     if isinstance(pointwise, Plif):
         knots = operands[0].numel()
         table = torch.stack([o.detach().float() for o in operands], 1).view(torch.int64)
-        return _Function(functions.PLIF, table, pointwise.bound, knots / (2.0 * pointwise.bound), knots)
+        return _Function(_PLIF, table, pointwise.bound, knots / (2.0 * pointwise.bound), knots)
     if isinstance(pointwise, MonotonicNetwork):
         table = torch.cat([o.detach().float().reshape(-1) for o in operands])
-        return _Function(functions.NETWORK, table, count=operands[1].numel())
-    return _Function(functions.IDENTITY)
+        return _Function(_NETWORK, table, size=operands[1].numel())
+    return _Function(_IDENTITY)

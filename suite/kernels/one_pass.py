@@ -165,7 +165,7 @@ class _OnePass(torch.autograd.Function):
         if problem.meant.projection is None:
             source = _GivenChunks(contexts, products, needs[0])
         else:
-            made = problem.meant.projection._replace(weight=project, bias=project_bias)
+            made = problem.meant.projection.with_parameters(project, project_bias)
             source = ProjectedChunks(contexts, made, products, (needs[0], needs[5], needs[6]))
         call = Call(
             problem.meant.targets,
@@ -244,7 +244,7 @@ def _chunks(
     rows = problem.row_pass(call, step * problem.experts)
     # One allocation serves every chunk; a fresh one each time would go back to the system and return as new pages.
     buffer = torch.empty(step * problem.experts, width, dtype=dtype, device=weight.device)
-    words = _padded(products.operand(weight), width)
+    words = _padded(weight, width, products)
     of_latent_needed = needs[0] or needs[5] or needs[6]
     columns = words.t().contiguous().t() if products.wants_transposed and of_latent_needed else words
     of_weight = weight.new_empty(width, weight.shape[1]) if needs[2] else None
@@ -259,6 +259,8 @@ def _chunks(
         of_z = rows.run(z, part, scale)
         if of_z is None:
             continue
+        if of_weight is not None:  # before the source's own gradients, which are made in place of the latent
+            products.add(of_weight, of_z.t(), latent, alpha, first=start == 0)
         if isinstance(source, ProjectedChunks):
             if of_latent_needed:
                 of_latent = weight.new_empty(latent.shape)
@@ -266,18 +268,17 @@ def _chunks(
                 source.back(part, products.multiply(of_z, columns, of_latent), alpha, start == 0)
         elif source.of_contexts is not None:
             products.multiply(of_z, columns, source.of_contexts[part].flatten(0, 1), alpha)
-        if of_weight is not None:
-            products.add(of_weight, of_z.t(), latent, alpha, first=start == 0)
     rows.finish()
     return rows, None if of_weight is None else of_weight[: call.words]
 
 
-def _padded(weight: Tensor, rows: int) -> Tensor:
-    """``weight`` with zero rows down to ``rows``; itself where it has them."""
-    if weight.shape[0] == rows:
-        return weight
-    out = weight.new_zeros(rows, weight.shape[1])
-    out[: weight.shape[0]] = weight
+def _padded(weight: Tensor, rows: int, products: Products) -> Tensor:
+    """``weight`` as an operand, with zero rows down to ``rows``."""
+    words = weight.shape[0]
+    if words == rows:
+        return products.operand(weight)
+    out = torch.zeros(rows, weight.shape[1], dtype=products.operand_dtype, device=weight.device)
+    out[:words] = weight if products.native else products.operand(weight)
     return out
 
 

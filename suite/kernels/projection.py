@@ -24,6 +24,12 @@ class Projection(NamedTuple):
     mask: Tensor | None = None
     scale: float = 1.0
 
+    def with_parameters(self, weight: Tensor | None, bias: Tensor | None) -> Projection:
+        """The same with parameters that an autograd function was handed."""
+        assert weight is not None
+        assert bias is not None
+        return self._replace(weight=weight, bias=bias)
+
 
 def expert_contexts(contexts: Tensor, projection: Projection, arithmetic: Arithmetic) -> Tensor:
     """[N, K, d] of ``contexts`` [N, H]: every one at once, differentiable by autograd."""

@@ -97,12 +97,14 @@ def gradients(
     ``needs`` says which are asked for; the others come out as None.
     """
     say_once("its gradient is to be differentiated again (create_graph)")
+    # Aliases: one operand may be computed from another, and only the direct dependence is meant here.
+    saved = tuple(None if t is None else t.view_as(t) for t in saved)
     contexts, log_prior, weight, bias, row_weight, project, project_bias, *operands = saved
     assert contexts is not None
     assert weight is not None
     latent = contexts
     if meant.projection is not None:
-        made = meant.projection._replace(weight=project, bias=project_bias)
+        made = meant.projection.with_parameters(project, project_bias)
         latent = expert_contexts(contexts, made, meant.arithmetic)
     nll = mixture_nll(
         latent,

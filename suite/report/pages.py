@@ -9,6 +9,7 @@ from pathlib import Path
 
 from suite.records.published import Published
 from suite.records.record import Record
+from suite.report import costs
 from suite.report.averaging import averaging_markdown
 from suite.report.benchmarks import load_benchmarks
 from suite.report.claims import Claim
@@ -72,6 +73,8 @@ class Report:
                 "claims": claims_short(judged, self.published),
                 "heads": worth_markdown(heads, None, _README_ROWS) or _NOTHING_YET,
             }
+            if (self.results / costs.FILE).exists():
+                blocks["costs"] = costs.markdown(self.results / costs.FILE)
             for name, text in blocks.items():
                 if has_block(path, name):
                     update_block(path, text, name=name)

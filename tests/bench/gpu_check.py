@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, Any] = {
     "gss": lambda: GeneralizedSigsoftmax(c=-1.0, k=2.5),
     "plif": lambda: Plif(knots=2000, slope_std=0.2),
     "plif, deterministic": lambda: Plif(knots=2000, slope_std=0.2, deterministic=True),
-    "network": lambda: MonotonicNetwork(units=20),
+    "network": lambda: MonotonicNetwork(units=20, bound=4.0),
 }
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -49,13 +49,20 @@ def with_triton(monkeypatch: pytest.MonkeyPatch) -> None:
         (GPU, Plif(knots=4), "triton"),
         (GPU, MonotonicNetwork(units=2), "triton"),
         (GPU._replace(dtype=torch.float64), Identity(), "chunked"),
-        (CPU._replace(shape=torch.Size((3, 8))), Identity(), "chunked"),
+        (CPU._replace(shape=torch.Size((2, 8))), Identity(), "chunked"),
     ],
 )
 def test_the_fastest_for_device_dtype_size_and_function(contexts: Contexts, g: Pointwise, expected: str) -> None:
     assert chosen("auto", contexts, g) == expected
     assert chosen("reference", contexts, g) == "reference"
     assert chosen("chunked", contexts, g) == "chunked"
+
+
+def test_a_handful_of_logits_is_materialised_on_a_cpu() -> None:
+    few = torch.zeros(3, 8)
+    assert choose("auto", few, Identity(), 2, 100) == "reference"
+    assert choose("auto", few, Identity(), 2, 10_000) == "chunked"
+    assert choose("auto", Contexts(GPU.device, shape=few.shape), Identity(), 2, 100) == "triton"  # type: ignore[arg-type]
 
 
 def test_a_subclass_with_another_forward_is_not_taken_for_its_parent() -> None:

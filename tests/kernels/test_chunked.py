@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from suite.kernels import chunked, reference
+from suite.kernels import chunked, distributions, reference, twice
+from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.components import create, names
+from suite.spec.recipe import Arithmetic
 
 SMALL: dict[str, dict[str, Any]] = {"plif": {"knots": 64}, "monotonic-network": {"units": 5}}
 Arguments = tuple[Pointwise, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None, torch.Tensor]
@@ -150,6 +153,120 @@ def test_a_second_backward_is_refused_in_words() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="handed out already; compute the loss again"):
         loss.backward()
+
+
+@pytest.mark.parametrize("g", names("pointwise"))
+@pytest.mark.parametrize("masked", [True, False], ids=["dropout", "no-dropout"])
+@pytest.mark.parametrize("chunk_bytes", [1, 3 * 4 * 33 * 8, 10**9])
+def test_the_projection_in_the_loop_is_that_before_it(g: str, masked: bool, chunk_bytes: int) -> None:
+    made, _, prior, weight, bias, share = arguments(8, 4, 5, 33, g)
+    contexts, project, offset = (torch.randn(*shape).double().requires_grad_() for shape in ((8, 6), (20, 6), (20,)))
+    # two streams along time, as in a [T, B, H] batch
+    mask = torch.bernoulli(torch.full((2, 20), 0.6, dtype=torch.float64)) if masked else None
+    projection = Projection(project, offset, 4, mask, 1 / 0.6 if masked else 1.0)
+    targets = torch.randint(33, (8,))
+    leaves = [contexts, project, offset, prior, weight, bias, *made.parameters()]
+    latent = expert_contexts(contexts, projection, "float32")
+    slow = (share.detach() * reference.mixture_nll(latent, prior, weight, bias, targets, made)).sum()
+    fast, _ = chunked.mixture_nll(
+        contexts, prior, weight, bias, targets, made, share.detach(), 0.0, chunk_bytes, projection=projection
+    )
+    assert_same([slow, *torch.autograd.grad(slow, leaves)], [fast, *torch.autograd.grad(fast, leaves)])
+
+
+def test_dropout_of_the_experts_is_shared_along_time() -> None:
+    mask = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    projection = Projection(torch.zeros(2, 3), torch.ones(2), 1, mask, 2.0)
+    found = expert_contexts(torch.randn(6, 3), projection, "float32").squeeze(1)
+    torch.testing.assert_close(found, 2.0 * math.tanh(1.0) * mask.repeat(3, 1))
+
+
+@pytest.mark.parametrize("arithmetic", ["float16", "bfloat16"])
+@pytest.mark.parametrize("weighted", [True, False], ids=["weights", "mean"])
+def test_half_precision_is_no_worse_than_the_reference_in_it(arithmetic: Arithmetic, weighted: bool) -> None:
+    made, *wide = arguments(40, 4, 16, 500, "sigsoftmax", scale=0.5)
+    targets = torch.randint(500, (40,))
+    # weights so small that an unscaled float16 gradient would vanish
+    share = torch.rand(40).double() * 1e-5 if weighted else torch.full((40,), 1 / 40.0).double()
+
+    def gradients(kind: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        contexts, prior, weight, bias = tensors
+        if kind == "one pass":
+            own = share.float() if weighted else None
+            loss, _ = chunked.mixture_nll(contexts, prior, weight, bias, targets, made, own, 0.0, 20_000, arithmetic)
+        else:
+            how: Arithmetic = "float32" if kind == "truth" else arithmetic
+            nll = reference.mixture_nll(contexts, prior, weight, bias, targets, made, 0.0, how)
+            loss = (share.to(nll.dtype) * nll).sum()
+        return [loss, *torch.autograd.grad(loss, tensors)]
+
+    narrow = [t.detach().float().requires_grad_() for t in wide[:4] if t is not None]
+    truth = gradients("truth", [t for t in wide[:4] if t is not None])
+    own, fast = gradients("reference", narrow), gradients("one pass", narrow)
+    for true, slow, quick in zip(truth, own, fast, strict=True):
+        size = true.norm()
+        assert 0 < (quick - true).norm() / size <= 1.5 * (slow - true).norm() / size + 1e-6
+
+
+def test_the_rounding_is_that_of_the_operands() -> None:
+    made, contexts, _, weight, _, _ = arguments(5, 1, 4, 9, "identity", bias=False)
+    narrow, words, targets = contexts.detach().float(), weight.detach().float(), torch.arange(5)
+    rounded = reference.mixture_nll(narrow.half().float(), None, words.half().float(), None, targets, made)
+    _, found = chunked.mixture_nll(narrow, None, words, None, targets, made, arithmetic="float16")
+    torch.testing.assert_close(found, rounded, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        reference.mixture_nll(narrow, None, words, None, targets, made, arithmetic="float16"), rounded
+    )
+
+
+@pytest.mark.parametrize("g", names("pointwise"))
+def test_a_gradient_can_be_differentiated_again(g: str) -> None:
+    """Hessian-vector products of the one-pass loss are those of the reference, and its chunks are checkpointed."""
+    made, contexts, prior, weight, bias, share = arguments(5, 2, 4, 11, g, scale=0.7)
+    targets = torch.randint(11, (5,))
+    leaves = [contexts, prior, weight, bias, *(p for p in made.parameters() if p.requires_grad)]
+
+    def product(loss: torch.Tensor) -> list[torch.Tensor]:
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        size = sum((f * torch.sin(torch.arange(f.numel()).double()).view_as(f)).sum() for f in first)
+        return [loss, *first, *torch.autograd.grad(size, leaves, allow_unused=True, materialize_grads=True)]
+
+    whole = product((share.detach() * reference.mixture_nll(contexts, prior, weight, bias, targets, made, 1e-2)).sum())
+    fast, _ = chunked.mixture_nll(contexts, prior, weight, bias, targets, made, share.detach(), 1e-2, 2 * 2 * 11 * 8)
+    assert_same(whole, product(fast), 1e-11)
+
+
+def test_why_the_slower_form_is_taken_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    twice.say_once.cache_clear()
+    g, contexts, log_prior, weight, bias, _ = arguments(6, 3, 4, 20, "identity")
+    for _ in range(2):
+        loss, _ = chunked.mixture_nll(contexts, log_prior, weight, bias, torch.arange(6), g)
+        torch.autograd.grad(loss, weight, create_graph=True)
+    assert [record.getMessage() for record in caplog.records if record.name == "suite"] == [
+        "the head's loss falls back to its checkpointed reference form: its gradient is to be differentiated again "
+        "(create_graph)"
+    ]
+
+
+def test_single_losses_in_checkpointed_chunks() -> None:
+    g, contexts, log_prior, weight, bias, share = arguments(7, 3, 4, 20, "sigsoftmax")
+    leaves, targets = [contexts, log_prior, weight, bias], torch.randint(20, (7,))
+    slow = reference.mixture_nll(contexts, log_prior, weight, bias, targets, g)
+    fast = twice.mixture_nll(contexts, log_prior, weight, bias, targets, g, chunk_bytes=2 * 3 * 20 * 8)
+    by_both = [torch.autograd.grad((share.detach() * nll.square()).sum(), leaves) for nll in (slow, fast)]
+    assert_same([slow, *by_both[0]], [fast, *by_both[1]])
+
+
+def test_distributions_in_chunks_and_in_the_dtype_asked_for() -> None:
+    g, contexts, log_prior, weight, bias, _ = arguments(7, 3, 4, 20, "gss")
+    whole = reference.mixture_log_probs(contexts, log_prior, weight, bias, g)
+    with torch.no_grad():
+        parts = distributions.mixture_log_probs(contexts, log_prior, weight, bias, g, chunk_bytes=2 * 3 * 20 * 8)
+        narrow = [t.float() for t in (contexts, log_prior, weight, bias)]
+        wide = distributions.mixture_log_probs(*narrow, g, dtype=torch.float64)
+    assert_same([whole], [parts])
+    assert wide.dtype is torch.float64
+    assert_same([reference.mixture_log_probs(*(t.double() for t in narrow), g)], [wide])
 
 
 def test_a_user_function_needs_only_its_forward() -> None:

@@ -171,3 +171,75 @@ def test_untied_output_embeddings_start_in_the_published_range() -> None:
     assert built.weight.abs().max() <= 0.1
     assert built.bias.abs().max() == 0
     assert math.isclose(built.weight.std().item(), 0.1 / math.sqrt(3), rel_tol=0.25)
+
+
+@pytest.mark.parametrize(
+    ("head", "pointwise"), [("softmax", "sigsoftmax"), ("mos", "identity"), ("moc", "gss"), ("mos", "plif")]
+)
+@pytest.mark.parametrize("kernel", ["chunked", "reference"])
+@pytest.mark.parametrize("arithmetic", ["float32", "tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize("inside", [True, False], ids=["projection in the loop", "before it"])
+def test_a_loss_means_the_same_by_every_kernel(
+    head: str, pointwise: str, kernel: Any, arithmetic: Any, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.models.heads.head.PROJECTION_BYTES", 0 if inside else 2**40)
+    options = {} if head == "softmax" else {"latent_dropout": 0.3, "eps": 1e-3}
+    built = make(head, pointwise, **options).float().train()
+    contexts, targets = torch.randn(4, 3, H), torch.randint(V, (4, 3))
+    built.kernel = "reference"
+    torch.manual_seed(7)
+    plain, _ = built.loss(contexts, targets)
+    expected = torch.autograd.grad(plain, list(built.parameters()))
+    built.kernel, built.arithmetic = kernel, arithmetic
+    torch.manual_seed(7)
+    loss, nats = built.loss(contexts, targets)
+    assert built.kernel_used == kernel
+    assert not nats.requires_grad
+    tolerance = {"float16": 5e-3, "bfloat16": 4e-2}.get(arithmetic, 1e-4)
+    for found, wanted in zip(torch.autograd.grad(loss, list(built.parameters())), expected, strict=True):
+        # A rounded logit may fall on a neighbouring piece of PLIF, whose slope is another.
+        if pointwise == "plif" and arithmetic in ("float16", "bfloat16"):
+            continue
+        assert (found - wanted).norm() <= tolerance * wanted.norm()
+    torch.testing.assert_close(loss, plain, rtol=tolerance, atol=tolerance)
+
+
+def test_evaluation_multiplies_what_it_is_given() -> None:
+    built = make("mos")
+    contexts, targets = torch.randn(5, H).double(), torch.arange(5)
+    exact = built.nll(contexts, targets)
+    built.arithmetic = "bfloat16"
+    torch.testing.assert_close(built.nll(contexts, targets), exact, rtol=0, atol=0)
+    assert (built.train().nll(contexts, targets) - exact).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("head", names("head"))
+def test_scores_without_gradients_are_those_with_them(head: str) -> None:
+    built = make(head, "sigsoftmax")
+    contexts, targets = torch.randn(9, H).double(), torch.randint(V, (9,))
+    with_gradients = built.nll(contexts, targets)
+    assert with_gradients.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(built.nll(contexts, targets), with_gradients, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(built.log_probs(contexts), built.log_probs(contexts))
+    assert built.log_probs(contexts).requires_grad
+
+
+def test_expert_contexts_need_not_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the projection in the loop no tensor has N x K x d elements."""
+    monkeypatch.setattr("suite.models.heads.head.PROJECTION_BYTES", 0)
+    monkeypatch.setattr("suite.kernels.chunked.DEFAULT_BYTES", {"cpu": 20 * 3 * V * 8})
+    built = make("mos", dimension=16).train()
+    built.kernel = "chunked"
+    contexts, targets = torch.randn(400, H).double().requires_grad_(), torch.randint(V, (400,))
+    sizes: list[int] = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            sizes.extend(t.numel() for t in (out if isinstance(out, tuple | list) else [out]) if torch.is_tensor(t))
+            return out
+
+    with Watch():
+        built.loss(contexts, targets)[0].backward()
+    assert max(sizes) < 400 * 3 * 16 / 2

@@ -183,11 +183,12 @@ class Head(nn.Module):
     def _one_pass(
         self, kernel: Literal["chunked", "triton"], contexts: Tensor, targets: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
-        projection = None
+        projection: Projection | None = None
+        log_prior: Tensor | None
         if self._projects_in_chunks(contexts):
-            latent, log_prior = contexts.reshape(-1, contexts.shape[-1]), self._log_prior(contexts)
+            latent = contexts.reshape(-1, contexts.shape[-1])
+            log_prior = self._log_prior(contexts) if self.experts > 1 else None
             projection = self._projection(contexts)
-            log_prior = log_prior if self.experts > 1 else None
         else:
             latent, log_prior = self.mixture(contexts)
         if kernel == "triton":

@@ -1,0 +1,57 @@
+"""The table of costs: a row of the file is a row of the table, and README takes it between its own markers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from suite.errors import InputError
+from suite.report.costs import markdown
+from suite.report.files import has_block, update_block
+
+SIZES = {"N": 840, "K": 15, "d": 280, "V": 10_000}
+ROWS = [
+    {"shape": "ptb", **SIZES, "form": "materialised", "dtype": "tf32", "ms": 3.697, "peak_mib": 1955.8},
+    {"shape": "ptb", **SIZES, "form": "one pass", "dtype": "bfloat16", "ms": 12.34, "peak_mib": 94.1},
+    {"shape": "ptb", **SIZES, "form": "other", "dtype": "bfloat16", "failed": "out of memory"},
+]
+
+
+def written(path: Path) -> Path:
+    path.write_text(json.dumps({"device": "a GPU", "torch": "2.11", "rows": ROWS}))
+    return path
+
+
+def test_every_row_and_its_costs(tmp_path: Path) -> None:
+    table = markdown(written(tmp_path / "heads.json"))
+    assert "one a GPU with torch 2.11" in table
+    assert "**N = 840, K = 15, d = 280, V = 10,000**" in table
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    assert cells[2:] == [
+        ["materialised", "TF32", "3.70", "1,956"],
+        ["one pass", "bfloat16", "12.3", "94"],
+        ["other", "bfloat16", "does not run", "-"],
+    ]
+
+
+def test_the_block_has_markers_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("<!-- leaderboard:begin -->\nkept\n<!-- leaderboard:end -->\n")
+    assert not has_block(path, "costs")
+    path.write_text(path.read_text() + "<!-- costs:begin -->\nold\n<!-- costs:end -->\nafter\n")
+    assert has_block(path, "costs")
+    assert update_block(path, "new", name="costs")
+    assert path.read_text().endswith("<!-- costs:begin -->\nnew\n<!-- costs:end -->\nafter\n")
+    assert "kept" in path.read_text()
+
+
+def test_a_file_of_something_else_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "heads.json"
+    path.write_text('{"rows": []}')
+    with pytest.raises(InputError) as caught:
+        markdown(path)
+    assert str(caught.value) == (
+        f"{path}: cannot be read as a benchmark of heads (KeyError: 'device'); run make bench-gpu again"
+    )
