@@ -26,7 +26,7 @@ from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
 from suite.progress import Progress
-from suite.records.record import Costs, LabelRef, Model, Provenance, Record, Status, TaskRef
+from suite.records.record import Costs, Environment, LabelRef, Model, Provenance, Record, Status, TaskRef
 from suite.records.store import Store
 from suite.spec import components
 from suite.spec.recipe import Recipe
@@ -146,7 +146,7 @@ class Attempt:
         spec, options = self._spec, self._options
         recipe = Recipe.model_validate(dict(spec.recipe))
         with self._clock("setup"):
-            set_precision(recipe, options.device)
+            set_determinism(recipe, options.device)
             with _BUILDING:
                 torch.manual_seed(derive_seed(spec.seed, "initialisation"))
                 self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
@@ -226,7 +226,7 @@ class Attempt:
             scope=spec.scope,
             parameters=model.parameter_count(),
             data=dict(self._data.digests),
-            environment=environment(self._options.device, self._meters.nvml).model_dump(),
+            environment=self._environment().model_dump(),
         )
         resumed = f", resumed (attempt {self._attempts})" if self._attempts > 1 else ""
         self._options.progress.say(f"  {model.parameter_count():,} parameters{resumed}")
@@ -236,6 +236,12 @@ class Attempt:
             # Beside other runs, time and memory say nothing of this one.
             return Costs(seconds=seconds, packed=True, replayed=self._extras.get("replayed"))
         return Costs(seconds=seconds, **{**self._meters.read(), **self._extras})
+
+    def _environment(self) -> Environment:
+        """Where the run happens, with the arithmetic flags it trains under."""
+        precision = self._spec.recipe["precision"]
+        with arithmetic(precision["recurrence"], precision["head"]):
+            return environment(self._options.device, self._meters.nvml)
 
     def _task(self) -> TaskRef:
         spec = self._spec
@@ -264,7 +270,7 @@ class Attempt:
             curves=self._curves,
             spectra=self._spectra,
             costs=self._costs(seconds),
-            environment=environment(self._options.device, self._meters.nvml),
+            environment=self._environment(),
             provenance=Provenance(
                 commit=revision,
                 dirty=dirty,
@@ -287,10 +293,8 @@ def _model(model: LanguageModel) -> Model:
     )
 
 
-def set_precision(recipe: Recipe, device: torch.device) -> None:
-    """Set torch's arithmetic flags as the recipe asks; they are process-wide, so every run sets them all."""
-    torch.backends.cudnn.allow_tf32 = recipe.precision.recurrence != "float32"
-    torch.backends.cuda.matmul.allow_tf32 = recipe.precision.head != "float32"
+def set_determinism(recipe: Recipe, device: torch.device) -> None:
+    """Ask torch for kernels that repeat bit for bit, or not; process-wide, so every run says which."""
     if recipe.deterministic and device.type == "cuda":
         # cuBLAS repeats bit for bit only with a workspace of its own; read at its first use in the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -56,13 +56,12 @@ class Runner:
         says nothing, and their records say so.
 
         Raises:
-            InputError: the cells differ in arithmetic flags, which a process has but once.
+            InputError: the cells differ in a setting that a process has but once.
         """
-        settings = {canonical_json([spec.recipe["precision"], spec.recipe["deterministic"]]) for spec in specs}
-        if len(settings) > 1:
+        if len({spec.recipe["deterministic"] for spec in specs}) > 1:
             raise InputError(
-                "--pack: the cells differ in recipe.precision or recipe.deterministic, which one process cannot have "
-                "both ways; run them in separate commands (--only, or one task each)"
+                "--pack: the cells differ in recipe.deterministic, which one process cannot have both ways; run them "
+                "in separate commands"
             )
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             waiting = [pool.submit(self._run_cell, spec, index, len(specs)) for index, spec in enumerate(specs, 1)]

@@ -35,7 +35,7 @@ class Tuning(NamedTuple):
     """Constants of the kernels; the defaults are the fastest of the sweeps that ``make bench-gpu`` prints."""
 
     # Logits of one chunk, by bytes an element of them: large chunks for the products, small ones for the memory.
-    chunk_bytes: tuple[int, int] = (64 * 2**20, 104 * 2**20)
+    chunk_bytes: tuple[int, int] = (52 * 2**20, 104 * 2**20)
     # Elements a program holds at a time in each kernel, and most rows it does so for at once.
     statistics_tile: int = 2048
     gradient_tile: int = 2048
@@ -160,6 +160,7 @@ class TritonRows(RowPass):
             experts,
             function.a,
             function.b,
+            WHOLE=call.words - call.words % self._statistics_block,
             ROWS=at_once,
             BLOCK=self._statistics_block,
             **shared,

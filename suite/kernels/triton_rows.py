@@ -1,7 +1,7 @@
 """The elementwise work of the one-pass loss in Triton: g, the log-sum-exp, the mixture, and the logits' gradient.
 
 Three kernels over a chunk of logits [n K, width], a row a token's expert. ``_statistics`` reads every row once: each
-lane keeps a maximum and a sum of its own, so a row is reduced across lanes once, at its end. ``_mix`` turns a token's
+lane keeps a sum of its own, so a row is reduced across lanes once, at its end. ``_mix`` turns a token's
 experts into its loss and their shares. ``_gradient`` reads the rows again, last ones first since they are the likeliest
 to be in the cache still, writes the gradient, and sums it by column for the bias. All statistics and sums are float32
 whatever the logits are, and in a fixed order (but for PLIF's, see ``add_to_pieces``), so runs repeat bit for bit.
@@ -27,6 +27,37 @@ _SIZES = ["rows", "experts", "tokens"]
 _PARTS = ["targets", "log_prior", "row_weight", "nll", "of_log_prior"]
 
 
+@triton.jit
+def _tile(  # type: ignore[no-untyped-def]
+    base,
+    index,
+    bias,
+    table,
+    a,
+    b,
+    WORDS: tl.constexpr,
+    BIAS: tl.constexpr,
+    FUNCTION: tl.constexpr,
+    COUNT: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """(t, f) of the columns ``index`` in the rows at ``base``; where MASKED, t is minus infinity beyond WORDS."""
+    at = base[:, None] + index[None, :]
+    if MASKED:
+        inside = (index < WORDS)[None, :]
+        z = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        if BIAS:
+            z += tl.load(bias + index, mask=index < WORDS, other=0.0)[None, :]
+        t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
+        t = tl.where(inside, t, -float("inf"))
+    else:
+        z = tl.load(at).to(tl.float32)
+        if BIAS:
+            z += tl.load(bias + index)[None, :]
+        t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
+    return t, f
+
+
 @triton.jit(do_not_specialize=_SIZES[:2], do_not_specialize_on_alignment=_PARTS[:1])
 def statistics(  # type: ignore[no-untyped-def]
     logits,
@@ -44,36 +75,46 @@ def statistics(  # type: ignore[no-untyped-def]
     BIAS: tl.constexpr,
     FUNCTION: tl.constexpr,
     COUNT: tl.constexpr,
+    WHOLE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Log-normaliser of ROWS rows, and log p of their targets."""
+    """Log-normaliser of ROWS rows, and log p of their targets.
+
+    Exponentials are taken against the maximum of a row's first columns: float32 then holds every sum unless a later
+    logit is some 80 above it, and only in that case is the row read again with a running maximum.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     present = row < rows
-    base = logits + row.to(tl.int64) * stride
+    # Rows that are not there read the last one: nothing in the loop needs a mask for them.
+    base = logits + tl.minimum(row, rows - 1).to(tl.int64) * stride
     columns = tl.arange(0, BLOCK)
-    # Finite, so that the difference to a masked element is a number.
-    largest = tl.full([ROWS, BLOCK], -3.0e38, tl.float32)
+    t, f = _tile(base, columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, BLOCK > WORDS)
+    shift = tl.max(t, 1)
     total = tl.zeros([ROWS, BLOCK], tl.float32)
-    for start in range(0, WORDS, BLOCK):
-        index = start + columns
-        inside = present[:, None] & (index < WORDS)[None, :]
-        z = tl.load(base[:, None] + index[None, :], mask=inside, other=0.0).to(tl.float32)
-        if BIAS:
-            z += tl.load(bias + index, mask=index < WORDS, other=0.0)[None, :]
-        t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
-        t = tl.where(inside, t, -float("inf"))
-        difference = t - largest
-        # One of the two exponentials of a running maximum is always that of zero.
-        smaller = tl.exp(-tl.abs(difference))
-        total = tl.where(difference > 0.0, total * smaller + f, total + smaller * f)
-        largest = tl.maximum(largest, t)
-    top = tl.max(largest, 1)
-    lse = top + tl.log(tl.where(present, tl.sum(total * tl.exp(largest - top[:, None]), 1), 1.0))
+    for start in range(0, WHOLE, BLOCK):
+        t, f = _tile(base, start + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, False)
+        total += tl.exp(t - shift[:, None]) * f
+    if WHOLE < WORDS:
+        t, f = _tile(base, WHOLE + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, True)
+        total += tl.exp(t - shift[:, None]) * f
+    lse = shift + tl.log(tl.sum(total, 1))
+    if tl.max(tl.where(lse < float("inf"), 0, 1), 0) == 1:
+        largest = tl.full([ROWS, BLOCK], -3.0e38, tl.float32)
+        total = tl.zeros([ROWS, BLOCK], tl.float32)
+        for start in range(0, WORDS, BLOCK):
+            t, f = _tile(base, start + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, True)
+            difference = t - largest
+            # One of the two exponentials of a running maximum is always that of zero.
+            smaller = tl.exp(-tl.abs(difference))
+            total = tl.where(difference > 0.0, total * smaller + f, total + smaller * f)
+            largest = tl.maximum(largest, t)
+        top = tl.max(largest, 1)
+        lse = top + tl.log(tl.sum(total * tl.exp(largest - top[:, None]), 1))
     target = tl.load(targets + row // experts, mask=present, other=0)
-    z = tl.load(base + target, mask=present, other=0.0).to(tl.float32)
+    z = tl.load(base + target).to(tl.float32)
     if BIAS:
-        z += tl.load(bias + target, mask=present, other=0.0)
+        z += tl.load(bias + target)
     t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
     tl.store(log_normaliser + row, lse, mask=present)
     tl.store(log_p + row, t + tl.log(f) - lse, mask=present)

@@ -117,6 +117,7 @@ class Evaluation(Strict):
     valid_batch: PositiveInt = 10
     test_batch: PositiveInt = 1
     bptt: PositiveInt | None = Field(None, description="segment length; the recipe's bptt when absent")
+    track_every_epochs: PositiveInt = Field(1, description="how often further running averages are scored")
     variants: list[Literal["official"]] = []
 
 
@@ -172,4 +173,5 @@ _ADDED_LATER: tuple[tuple[str | None, type[Strict], str], ...] = (
     ("precision", Precision, "evaluation"),
     ("precision", Precision, "loss_scale"),
     (None, Recipe, "track_averages"),
+    ("evaluation", Evaluation, "track_every_epochs"),
 )

@@ -30,6 +30,7 @@ class Validation:
         self._objective = objective
         self._averages = averages
         self._arithmetic = of_evaluation(recipe.precision)
+        self._track_every = recipe.evaluation.track_every_epochs
         self.losses: list[float] = []
         self._best = math.inf
         self._best_weights: dict[str, Tensor] | None = None  # those not yet in the file
@@ -42,13 +43,14 @@ class Validation:
         """
         averages = self._averages
         judged = averages.judged
+        tracking = averages.several and point["epoch"] % self._track_every == 0
         # Taken first: an average that these very scores start has nothing of its own to show yet.
-        tracked = {name: average for name, average in averages.active.items() if name != averages.main}
+        tracked = {name: average for name, average in averages.active.items() if tracking and name != averages.main}
         started: list[str] = []
         if judged is not None:
             with judged.swapped_in():
                 self._judge(self.score_only(point))
-        if averages.needs_iterate or averages.several:
+        if averages.needs_iterate or tracking:
             loss = self.score_only(point, "" if judged is None else "_raw")
             if judged is None:
                 self._judge(loss)

@@ -75,6 +75,23 @@ def test_extreme_logits_stay_finite(name: str) -> None:
     assert torch.isfinite(torch.autograd.grad(fast, contexts)[0]).all()
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")
+@pytest.mark.parametrize("name", ["identity", "sigsoftmax"])
+@pytest.mark.parametrize("high", [60.0, 300.0])
+def test_a_logit_far_above_the_first_columns(name: str, high: float) -> None:
+    """Sums are taken against the first columns' maximum; a later one may be beyond float32's range of them."""
+    g, words = function(name), 2100
+    weight = torch.zeros(words, 3)
+    weight[2000, 0] = high
+    contexts = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]]]).requires_grad_()
+    targets = torch.tensor([2000, 5, 7])
+    slow = reference.mixture_nll(contexts, None, weight, None, targets, g).mean()
+    fast, _ = fused.mixture_nll(contexts, None, weight, None, targets, g)
+    torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-5)
+    for a, b in zip(torch.autograd.grad(slow, contexts), torch.autograd.grad(fast, contexts), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:All-NaN slice")
 def test_a_logit_that_is_no_number_comes_out_as_one() -> None:
     for name in FUNCTIONS:

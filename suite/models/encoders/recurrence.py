@@ -19,13 +19,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _LSTM = 2  # cuDNN's mode number
-_FEATURES, _BATCH, _LARGEST = 128, 8, 1024
+_BATCH = 8
+_ROUNDED = {torch.float16: 128, torch.bfloat16: 64}
 
 
 def padded(size: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Features of a layer of ``size`` as cuDNN is given it: rounded up where that buys the persistent kernels."""
-    rounded = -(-size // _FEATURES) * _FEATURES
-    return rounded if dtype == torch.float16 and device.type == "cuda" and rounded <= _LARGEST else size
+    """Features of a layer of ``size`` as cuDNN is given it, in half precision rounded up to what its kernels like.
+
+    Sizes beyond the persistent kernels are still several times slower where they are not even multiples of 8.
+    """
+    if device.type != "cuda" or dtype not in _ROUNDED:
+        return size
+    return -(-size // _ROUNDED[dtype]) * _ROUNDED[dtype]
 
 
 def padded_batch(batch: int, dtype: torch.dtype, device: torch.device) -> int:
