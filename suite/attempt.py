@@ -227,6 +227,14 @@ class Attempt:
             parameters=model.parameter_count(),
             data=dict(self._data.digests),
             environment=self._environment().model_dump(),
+            packed=self._options.packed,
+            # A run whose machine is lost leaves this log alone.
+            provenance={
+                "commit": self._revision[0],
+                "dirty": self._revision[1],
+                "command": command_line(self._options.arguments),
+                "suite_version": suite.__version__,
+            },
         )
         resumed = f", resumed (attempt {self._attempts})" if self._attempts > 1 else ""
         self._options.progress.say(f"  {model.parameter_count():,} parameters{resumed}")

@@ -226,7 +226,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     one = verb("import", "add records made on another machine")
-    one.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="record files, or folders of them")
+    one.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="record files, folders of them, or the events.jsonl of a run that left no record",
+    )
     one.add_argument("--replace", action="store_true", help="take the new one where a different record is here")
 
     verb("sync", "bring the MLflow registry up to date with the records")

@@ -16,7 +16,7 @@ class EventLog:
     """``events.jsonl`` of one run: one JSON object a line, each with ``type`` and ``time`` (Unix seconds).
 
     * ``start``: one an attempt; ``attempt``, ``run_key``, ``spec`` (identity), ``task``, ``labels``, ``seed``,
-      ``parameters``, ``data`` (digests), ``environment``.
+      ``parameters``, ``data`` (digests), ``environment``, ``packed``, ``provenance``.
     * ``epoch``: one a curve point; ``stage``, ``epoch``, ``step`` and numbers (``train_ppl``, ``valid_ppl`` ...).
       A resumed run may repeat an epoch it had not checkpointed; the repeat carries the same numbers.
     * ``end``: ``status``; the record holds the rest.

@@ -15,6 +15,7 @@ from suite.records.events import EventLog
 from suite.records.files import atomic_write, file_lock, sync_folder
 from suite.records.reading import parse_record, read_bytes, read_record
 from suite.records.record import Record
+from suite.records.recovery import record_from_events
 
 # A probe by the mirror holds a run's lock for an instant; a runner must not take that for another runner.
 _LOCK_PATIENCE = 0.5
@@ -185,7 +186,7 @@ class Store:
         raise InputError(*problems, message)
 
     def import_records(self, paths: Sequence[Path], *, replace: bool = False) -> ImportReport:
-        """Add record files, or folders of them, made on another machine.
+        """Add record files, or folders of them, made on another machine, and event logs of runs that left no record.
 
         Each is validated and its key recomputed; its name here comes from its content's labels, never from a path.
         A finished record replaces an unfinished one, a later unfinished one an earlier; any other difference is
@@ -197,7 +198,7 @@ class Store:
         refused: list[Problem] = []
         for path in _expand(paths, refused):
             try:
-                record = parse_record(read_bytes(path), str(path))
+                record = _made_of(path)
                 known = self.get(record.run_key)
             except InputError as error:
                 refused.extend(error.problems)
@@ -220,6 +221,11 @@ class Store:
 
     def _files_of(self, run_key: str) -> list[Path]:
         return sorted(self.records_dir.glob(f"[!.]*--{run_key[:12]}.json"))
+
+
+def _made_of(path: Path) -> Record:
+    """The record in a file, or the one that an event log tells of."""
+    return record_from_events(path) if path.suffix == ".jsonl" else parse_record(read_bytes(path), str(path))
 
 
 def _expand(paths: Iterable[Path], refused: list[Problem]) -> Iterator[Path]:

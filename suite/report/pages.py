@@ -9,11 +9,11 @@ from pathlib import Path
 
 from suite.records.published import Published
 from suite.records.record import Record
-from suite.report import costs
 from suite.report.averaging import averaging_markdown
 from suite.report.benchmarks import load_benchmarks
 from suite.report.claims import Claim
 from suite.report.claims_table import claims_markdown, claims_short
+from suite.report.costs import costs_markdown
 from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import Evidence, judge
 from suite.report.leaderboard import build
@@ -37,7 +37,7 @@ class Report:
     claims: Sequence[Claim]
 
     def write(self, into: Sequence[Path] = ()) -> Iterator[Path]:
-        """Write ``LEADERBOARD.md``, ``leaderboard.csv``, ``CLAIMS.md`` and ``HEADS.md``; then the blocks of ``into``.
+        """Write the pages of the results folder and ``leaderboard.csv``, then the blocks of ``into``.
 
         A file of ``into`` must have the leaderboard's markers; those of the claims and of the heads are filled where
         they are.
@@ -58,6 +58,7 @@ class Report:
                 "What the papers claim, and what we found",
                 claims_markdown(judged, self.published),
             ),
+            "COSTS.md": ("costs", "Time and memory", costs_markdown(self.results) or _NOTHING_YET),
             "HEADS.md": ("heads", "What a head is worth, and when to average", _heads(worth, averaging)),
         }
         for file, (name, title, text) in pages.items():
@@ -73,8 +74,7 @@ class Report:
                 "claims": claims_short(judged, self.published),
                 "heads": worth_markdown(heads, None, _README_ROWS) or _NOTHING_YET,
             }
-            if (self.results / costs.FILE).exists():
-                blocks["costs"] = costs.markdown(self.results / costs.FILE)
+            blocks["costs"] = costs_markdown(self.results, brief=True) or _NOTHING_YET
             for name, text in blocks.items():
                 if has_block(path, name):
                     update_block(path, text, name=name)

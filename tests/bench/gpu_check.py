@@ -20,6 +20,9 @@ from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointw
 
 TOKENS, SIZE, WORDS = 96, 72, 1003
 ALLOWANCE, FLOOR = 1.5, 3e-6
+# A logit that rounding carries over a knot takes the slope beyond it. Whether that happens in a draw is chance: the
+# reference's own error in TF32 is 3e-4 without one and 2e-2 with some.
+CROSSING = 2e-2
 FUNCTIONS: dict[str, Any] = {
     "identity": Identity,
     "sigsoftmax": Sigsoftmax,
@@ -96,6 +99,8 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
         found = error(results(loss(*arguments)[0], tensors, g), truth)
         rounded = arithmetic == "bfloat16" or "float16 logits" in form
         allowed = ALLOWANCE * (max(peers) if rounded else peers[0]) + FLOOR
+        if isinstance(g, Plif) and arithmetic != "float32":
+            allowed = max(allowed, CROSSING)
         rows.append(
             {
                 "g": name,

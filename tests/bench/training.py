@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from suite.attempt import Attempt, RunOptions
 from suite.data.base import DataAccess
+from suite.measurement.environment import commit
 from suite.measurement.memory import MemoryMeter
 from suite.measurement.nvml import Nvml
 from suite.progress import Progress
@@ -133,9 +134,10 @@ def main() -> int:
         except Exception as failure:
             rows.append({"case": name, "failed": f"{type(failure).__name__}: {failure}".splitlines()[0][:300]})
         print(f"[{time.perf_counter() - BEGAN:6.1f} s] {rows[-1]}", flush=True)
-    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps({**where, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        # After every case: what was measured outlives a run that is cut short.
+        where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(json.dumps({**where, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(tabulate(rows, headers="keys"))
     return int(any("failed" in row for row in rows))
 

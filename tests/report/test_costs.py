@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suite.errors import InputError
-from suite.report.costs import markdown
+from suite.report.costs import costs_markdown, heads_markdown, training_markdown
 from suite.report.files import has_block, update_block
 
 SIZES = {"N": 840, "K": 15, "d": 280, "V": 10_000}
@@ -25,7 +25,7 @@ def written(path: Path) -> Path:
 
 
 def test_every_row_and_its_costs(tmp_path: Path) -> None:
-    table = markdown(written(tmp_path / "heads.json"))
+    table = heads_markdown(written(tmp_path / "heads.json"))
     assert "one a GPU with torch 2.11" in table
     assert "**N = 840, K = 15, d = 280, V = 10,000**" in table
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
@@ -51,7 +51,41 @@ def test_a_file_of_something_else_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "heads.json"
     path.write_text('{"rows": []}')
     with pytest.raises(InputError) as caught:
-        markdown(path)
+        heads_markdown(path)
     assert str(caught.value) == (
         f"{path}: cannot be read as a benchmark of heads (KeyError: 'device'); run make bench-gpu again"
+    )
+
+
+def test_a_brief_table_keeps_what_stands_beside_its_peers(tmp_path: Path) -> None:
+    table = heads_markdown(written(tmp_path / "heads.json"), brief=True)
+    assert "| one pass |" in " ".join(table.split())
+    assert "materialised" not in table
+
+
+def test_training_steps(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks" / "training.json"
+    assert costs_markdown(tmp_path) == ""
+    path.parent.mkdir()
+    row = {"case": "MoS", "precision": "float16/tf32", "ms_per_step": 3.456, "seconds_per_epoch": 3.9}
+    rows = [
+        {**row, "validation_seconds": 0.5, "gpu_peak_mib": 3518},
+        {**row, "case": "MoS, packed", "validation_seconds": 0.5},
+        {"case": "other", "failed": "out of memory"},
+    ]
+    path.write_text(json.dumps({"device": "a GPU", "torch": "2.11", "commit": "0123456789", "rows": rows}))
+    table = training_markdown(path)
+    assert costs_markdown(tmp_path) == table
+    assert "on one a GPU with torch 2.11 at commit 0123456;" in table
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    assert cells[2:] == [
+        ["MoS", "float16/TF32", "3.46", "3.90", "0.50", "3,518"],
+        ["MoS, packed", "float16/TF32", "3.46", "3.90", "0.50", "-"],
+        ["other", "", "does not run", "", "", ""],
+    ]
+    path.write_text('{"device": "a GPU", "torch": "2.11", "rows": [{}]}')
+    with pytest.raises(InputError) as caught:
+        training_markdown(path)
+    assert str(caught.value) == (
+        f"{path}: cannot be read as a benchmark of training (KeyError: 'precision'); run make bench-train again"
     )

@@ -151,7 +151,14 @@ def test_every_page_is_written_and_the_readme_keeps_its_own_words(tmp_path: Path
     records = sample()
     report = Report(results, records, load_published(), {}, CLAIMS)
     written = [path.relative_to(tmp_path).as_posix() for path in report.write([readme])]
-    assert written == ["out/LEADERBOARD.md", "out/CLAIMS.md", "out/HEADS.md", "out/leaderboard.csv", "README.md"]
+    assert written == [
+        "out/LEADERBOARD.md",
+        "out/CLAIMS.md",
+        "out/COSTS.md",
+        "out/HEADS.md",
+        "out/leaderboard.csv",
+        "README.md",
+    ]
     text = readme.read_text()
     assert text.startswith("# Mine\n")
     assert all(f"<!-- {name}:end -->\nafter {name}\n" in text for name in blocks)

@@ -1,0 +1,91 @@
+"""A record from the event log of a run that ended without writing one: its machine was lost, or it was killed."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from suite.errors import InputError, Problem
+from suite.records.events import EventLog
+from suite.records.record import Costs, Record
+
+_UNKNOWN = "unknown"
+_NOT_CURVE = {"type", "time", "stage"}
+
+
+def record_from_events(path: Path) -> Record:
+    """What a run's ``events.jsonl`` tells, as a record of status ``interrupted``: its curves, and no final score.
+
+    Where an epoch was repeated after a resumption, the repeat stands.
+
+    Raises:
+        InputError: the file is not such a log, or tells of a run that finished and has a record of its own.
+    """
+    events = list(EventLog(path))
+    starts = [event for event in events if event["type"] == "start"]
+    if not starts:
+        raise InputError(Problem("no run begins in it; expected the events.jsonl of a run", str(path)))
+    if events[-1]["type"] == "end" and events[-1].get("status") == "finished":
+        raise InputError(Problem("the run finished and has a record of its own: import that", str(path)))
+    start = starts[-1]
+    points: dict[tuple[Any, Any], dict[str, float]] = {}
+    for event in events:
+        if event["type"] == "epoch":
+            point = {key: value for key, value in event.items() if key not in _NOT_CURVE}
+            points[event.get("stage"), event.get("epoch")] = point
+    curves = list(points.values())
+    provenance = start.get("provenance", {})
+    try:
+        return Record.model_validate(
+            {
+                "schema": 1,
+                "run_key": start["run_key"],
+                "status": "interrupted",
+                "scope": start["scope"],
+                "task": start["task"],
+                "labels": start["labels"],
+                "seed": start["seed"],
+                "spec": start["spec"],
+                "curves": curves,
+                "costs": _costs(curves, start.get("packed")),
+                "environment": start["environment"],
+                "provenance": {
+                    "commit": provenance.get("commit"),
+                    "dirty": provenance.get("dirty"),
+                    "command": provenance.get("command", _UNKNOWN),
+                    "suite_version": provenance.get("suite_version", _UNKNOWN),
+                    "data": start["data"],
+                    "started": _time(starts[0]["time"]),
+                    "ended": _time(events[-1]["time"]),
+                    "attempts": start["attempt"],
+                },
+                "message": "the run ended without a record; this one is made of its event log",
+            }
+        )
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(Problem(f"not the event log of a run: {type(error).__name__}: {reason}", str(path))) from None
+
+
+def _costs(curves: list[dict[str, float]], packed: bool | None) -> Costs | None:
+    """Training time alone, where it is known that the run had its device to itself."""
+    seconds = [point["seconds"] for point in curves if "seconds" in point]
+    if packed is None or not seconds:
+        return None
+    total = round(sum(seconds), 3)
+    if packed:
+        return Costs(seconds={"train": total, "total": total}, packed=True)
+    steady = seconds[1:] or seconds
+    return Costs(
+        seconds={"train": total, "total": total},
+        seconds_per_epoch=statistics.median(steady),
+        epochs_timed=len(steady),
+    )
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
