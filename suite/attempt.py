@@ -23,7 +23,7 @@ from suite.errors import Diverged, InputError, Interrupted
 from suite.measurement.clock import PhaseClock
 from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
-from suite.models.arithmetic import arithmetic, of_evaluation
+from suite.models.arithmetic import arithmetic, of_evaluation, set_arithmetic
 from suite.models.language_model import LanguageModel, build_model
 from suite.progress import Progress
 from suite.records.record import Costs, LabelRef, Model, Provenance, Record, Status, TaskRef
@@ -289,8 +289,7 @@ def _model(model: LanguageModel) -> Model:
 
 def set_precision(recipe: Recipe, device: torch.device) -> None:
     """Set torch's arithmetic flags as the recipe asks; they are process-wide, so every run sets them all."""
-    torch.backends.cudnn.allow_tf32 = recipe.precision.recurrence != "float32"
-    torch.backends.cuda.matmul.allow_tf32 = recipe.precision.head != "float32"
+    set_arithmetic(recipe.precision.recurrence, recipe.precision.head)
     if recipe.deterministic and device.type == "cuda":
         # cuBLAS repeats bit for bit only with a workspace of its own; read at its first use in the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

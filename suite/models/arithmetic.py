@@ -23,12 +23,18 @@ def arithmetic(recurrence: Arithmetic, head: Arithmetic) -> Iterator[None]:
     """
     with _HELD:
         before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cudnn.allow_tf32 = recurrence != "float32"
-        torch.backends.cuda.matmul.allow_tf32 = head != "float32"
+        set_arithmetic(recurrence, head)
         try:
             yield
         finally:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def set_arithmetic(recurrence: Arithmetic, head: Arithmetic) -> None:
+    """Set the flags for what follows, once no other run's block holds them."""
+    with _HELD:
+        torch.backends.cudnn.allow_tf32 = recurrence != "float32"
+        torch.backends.cuda.matmul.allow_tf32 = head != "float32"
 
 
 def of_evaluation(precision: Precision) -> Arithmetic:
