@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test check bench bench-gpu bench-train ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
+.PHONY: help setup demo test check bench bench-gpu bench-train bench-cpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
   reproduce-controlled
 
 help: ## this list
@@ -49,6 +49,9 @@ bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form b
 
 bench-train: $(READY) ## time and memory of the full-size training steps on a GPU (needs the corpora)
 	@$(BIN)/python tests/bench/training.py
+
+bench-cpu: $(READY) ## time the eager step on a CPU beside one that works as the official code does
+	@$(BIN)/python tests/bench/official_cpu.py
 
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)

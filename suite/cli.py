@@ -176,7 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="stop cleanly at a checkpoint after this long; run again to go on",
     )
     one.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
-    one.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's own choice)")
+    one.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: one a core that it may use)")
     one.add_argument(
         "--pack", type=_positive, default=1, metavar="S", help="S runs at once on one GPU; their costs do not count"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -53,7 +53,8 @@ class Runner:
         """As :meth:`run_all`, ``at_once`` cells at a time in threads, each on a stream of its own.
 
         Small batches leave a large GPU mostly idle: several runs together take little longer than one. What they cost
-        says nothing, and their records say so.
+        says nothing, and their records say so. Each draws from a generator of its own; on a CPU they would share
+        torch's, and no run would repeat.
 
         Raises:
             InputError: the cells differ in a setting that a process has but once.
@@ -63,15 +64,25 @@ class Runner:
                 "--pack: the cells differ in recipe.deterministic, which one process cannot have both ways; run them "
                 "in separate commands"
             )
-        with ThreadPoolExecutor(max_workers=at_once) as pool:
-            waiting = [pool.submit(self._run_cell, spec, index, len(specs)) for index, spec in enumerate(specs, 1)]
+        ending = threading.Event()
+
+        def run(spec: RunSpec, index: int) -> Outcome:
+            # One was stopped, or its input is wrong: what has not begun does not begin.
+            if ending.is_set():
+                raise CancelledError
             try:
-                outcomes = [future.result() for future in waiting]
-            finally:
-                # One was stopped, or its input is wrong: what has not begun does not begin.
-                for future in waiting:
-                    future.cancel()
-        return Summary(list(zip(specs, outcomes, strict=True)))
+                return self._run_cell(spec, index, len(specs))
+            except BaseException:
+                ending.set()
+                raise
+
+        try:
+            with ThreadPoolExecutor(max_workers=at_once) as pool:
+                waiting = [pool.submit(run, spec, index) for index, spec in enumerate(specs, 1)]
+        finally:
+            ending.set()  # also where an interrupt reached this thread as it waited
+        # In order, so that the first to fail is met before any that it kept from beginning.
+        return Summary([(spec, future.result()) for spec, future in zip(specs, waiting, strict=True)])
 
     def _run_cell(self, spec: RunSpec, index: int, total: int) -> Outcome:
         with components.using(components.Plugins.from_paths(spec.plugin_paths, spec.plugins)):

@@ -1,4 +1,4 @@
-"""The tables of what heads and training steps cost on a GPU, from the files of ``make bench-gpu`` and ``bench-train``."""
+"""The tables of what heads and training steps cost on a GPU, from the files of the GPU benchmarks."""
 
 from __future__ import annotations
 

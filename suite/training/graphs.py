@@ -30,7 +30,6 @@ class GraphStep(EagerStep):
         super().__init__(*arguments)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         self._pool: Any = None
-        self._skipped_before = 0
         self._multi = self._build_update()
 
     def __call__(self, work: Work, factor: float) -> None:
@@ -40,20 +39,18 @@ class GraphStep(EagerStep):
         if work.length not in self._graphs:
             self._graphs[work.length] = self._captured(work.length)
         self._graphs[work.length][0].replay()
-        for average in self.averages.active.values():
-            average.updates += 1
+
+    def settle(self) -> None:
+        """Bring what the host is told of averages and skipped steps up to date; waits for the device."""
+        self._multi.settle()
+        self.skipped += int(self._multi.skipped)
+        self._multi.skipped.zero_()
 
     def averages_changed(self) -> None:
         """Capture anew, with the averages that there are now."""
-        self._skipped_before += int(self._multi.skipped)
         # All at once: graphs that share a pool must not outlive the last one that holds it.
         self._graphs, self._pool = {}, None
         self._multi = self._build_update()
-
-    @property
-    def skipped(self) -> int:
-        """Steps left out because a gradient was not finite; waits for the device."""
-        return self._skipped_before + int(self._multi.skipped)
 
     def _build_update(self) -> MultiTensorUpdate:
         chosen = self.recipe.optimizer

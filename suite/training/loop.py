@@ -198,6 +198,7 @@ class Trainer:
     def _started(self, names: list[str]) -> None:
         if not names:
             return
+        self._step_once.settle()
         if self._averages.main in names:
             # torch.optim.ASGD starts from the undisturbed rate, then lags one step.
             self._late_scale = 1.0
@@ -225,8 +226,9 @@ class Trainer:
             "lr": self._step_once.optimizer.param_groups[0]["base_lr"],
             "seconds": round(self._epoch_seconds[-1], 4),
         }
-        if skipped := self._step_once.skipped:
-            point["skipped_steps"] = skipped
+        self._step_once.settle()
+        if self._step_once.skipped:
+            point["skipped_steps"] = self._step_once.skipped
         if self.objective.primary == "ppl":
             point["train_ppl"] = math.exp(min(nats, 700.0))
         return point
@@ -270,6 +272,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on, as tensors and plain values."""
+        self._step_once.settle()
         return {
             "model": self._model.state_dict(),
             "optimizer": self._step_once.optimizer.state_dict(),
@@ -280,6 +283,7 @@ class Trainer:
             "mid_epoch": self._mid_epoch,
             "step": self._step,
             "late_scale": self._late_scale,
+            "skipped": self._step_once.skipped,
             "epoch_nats": self._epoch_nats.clone(),
             "epoch_items": self._epoch_items,
             "epoch_seconds": list(self._epoch_seconds),
@@ -298,6 +302,7 @@ class Trainer:
         self._mid_epoch = bool(state["mid_epoch"])
         self._step = int(state["step"])
         self._late_scale = float(state["late_scale"])
+        self._step_once.skipped = int(state["skipped"])
         self._epoch_nats.copy_(state["epoch_nats"])
         self._epoch_items = int(state["epoch_items"])
         self._epoch_seconds = list(state["epoch_seconds"])

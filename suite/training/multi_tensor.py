@@ -61,12 +61,18 @@ class MultiTensorUpdate:
         # An average's n-th update (from 0) weighs 1 / max(1, n).
         self._counts = torch.tensor([a.updates for a in self._averages] or [0], dtype=torch.int64, device=device)
         self.factor = torch.ones((), dtype=torch.float32, device=device)
-        self.skipped = torch.zeros((), dtype=torch.int32, device=device)
+        self._taken = torch.ones((), dtype=torch.int64, device=device)  # by the last step: 1, or 0 if it was skipped
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
 
     @property
     def changing(self) -> list[Tensor]:
         """What a launch changes beside parameters and averages."""
-        return [self._counts, self.skipped]
+        return [self._counts, self.skipped, self._taken]
+
+    def settle(self) -> None:
+        """Tell the averages how many updates they have taken in; waits for the device."""
+        for average, count in zip(self._averages, self._counts.tolist(), strict=False):
+            average.updates = count
 
     @staticmethod
     def addresses(tensors: Sequence[Tensor]) -> Tensor:
@@ -93,7 +99,7 @@ class MultiTensorUpdate:
             *tables,
             self.factor,
             self._counts,
-            self.skipped,
+            self._taken,
             *self._settings,
             PIECES=self._pieces,
             TENSORS=len(self._parameters),
@@ -103,4 +109,5 @@ class MultiTensorUpdate:
             LANES=min(1024, triton.next_power_of_2(self._pieces)),
             **shared,
         )
-        self._counts += 1
+        self._counts += self._taken
+        self.skipped += 1 - self._taken

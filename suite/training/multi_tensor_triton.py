@@ -36,7 +36,7 @@ def update(  # type: ignore[no-untyped-def]
     partial,
     factor,
     counts,
-    skipped,
+    taken,
     scale,
     clip,
     weight_decay,
@@ -66,7 +66,7 @@ def update(  # type: ignore[no-untyped-def]
         if CLIP:
             coefficient = coefficient * tl.minimum(clip / (norm + 1e-6), 1.0)
         if piece == 0:
-            tl.store(skipped, tl.load(skipped) + tl.where(finite, 0, 1))
+            tl.store(taken, tl.where(finite, 1, 0))
         size = tl.where(finite, size, 0)
     rate = tl.load(rates + tensor) * tl.load(factor)
     parameter = tl.load(parameters + tensor).to(tl.pointer_type(tl.float32))

@@ -39,21 +39,23 @@ def profile_steps(context: RunContext, steps: int, folder: Path) -> Profile:
     """Time the parts of a training step over ``steps`` steps of the run's recipe, all of its ``bptt`` words.
 
     On a GPU the parts come from the kernels of eager steps, each counted for the range it was launched in; the step's
-    own time and what it waits for come from the replayed form of the same kernels. On a CPU the parts are the time
-    spent in each range. A chrome trace of the steps as training takes them is written to ``folder``.
+    own time and what it waits for come from the replayed form of the same kernels. On a CPU each part is
+    its range's share of a traced step. A chrome trace of the steps as training takes them is written to ``folder``.
     """
     on_gpu = context.device.type == "cuda"
     # Every step of the same length, so that two passes over them do the same work.
     context = replace(context, recipe=context.recipe.model_copy(update={"random_length": None}))
-    eager = _traced(Trainer(replace(context, graphs=False)), steps, context.device, folder / "trace.eager.json")
+    trainer = Trainer(replace(context, graphs=False))
+    eager, observed = _traced(trainer, steps, context.device, folder / "trace.eager.json")
     if not on_gpu:
         trace = folder / "trace.json"
         (folder / "trace.eager.json").replace(trace)
         parts = _by_range(json.loads(trace.read_text()))
+        # Being traced makes a step slower.
+        parts = {part: seconds * eager / observed for part, seconds in parts.items()}
         return Profile(_close(parts, eager, steps, "other"), 1e3 * eager / steps, trace)
     parts = _by_launch(json.loads((folder / "trace.eager.json").read_text()))
-    trainer = Trainer(context)
-    replayed = _traced(trainer, steps, context.device, folder / "trace.json")
+    replayed, _ = _traced(Trainer(context), steps, context.device, folder / "trace.json")
     busy = _busy(json.loads((folder / "trace.json").read_text()))
     # The kernels are the same; replayed back to back they may run a little faster than launched one by one.
     fit = busy / max(sum(parts.values()), 1e-12)
@@ -64,8 +66,8 @@ def profile_steps(context: RunContext, steps: int, folder: Path) -> Profile:
     )
 
 
-def _traced(trainer: Trainer, steps: int, device: torch.device, path: Path) -> float:
-    """Seconds that ``steps`` steps take unobserved; the same steps once more are traced into ``path``."""
+def _traced(trainer: Trainer, steps: int, device: torch.device, path: Path) -> tuple[float, float]:
+    """Seconds that ``steps`` steps take unobserved, and seconds of the same steps once more, traced into ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Once before: libraries load their kernels, and graphs are captured.
     _take(trainer, steps)
@@ -76,10 +78,12 @@ def _traced(trainer: Trainer, steps: int, device: torch.device, path: Path) -> f
     seconds = time.perf_counter() - began
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=activities) as trace:
+        began = time.perf_counter()
         _take(trainer, steps)
         _wait(device)
+        observed = time.perf_counter() - began
     trace.export_chrome_trace(str(path))
-    return seconds
+    return seconds, observed
 
 
 def _take(trainer: Trainer, steps: int) -> None:
@@ -87,6 +91,7 @@ def _take(trainer: Trainer, steps: int) -> None:
     for _ in range(steps):
         if not trainer.advance():
             trainer.begin()
+            trainer.advance()
 
 
 def _wait(device: torch.device) -> None:

@@ -45,6 +45,7 @@ class EagerStep:
         self.parameters: list[nn.Parameter] = [p for group in self.optimizer.param_groups for p in group["params"]]
         # A float16 backward pass would lose small gradients to zero.
         self.scale = recipe.precision.loss_scale if recipe.precision.recurrence == "float16" else 1.0
+        self.skipped = 0  # steps left out because a gradient was not finite, at the last settling
 
     def __call__(self, work: Work, factor: float) -> None:
         """Take the step; ``factor`` scales every learning rate."""
@@ -65,7 +66,11 @@ class EagerStep:
 
     def _update(self, factor: float) -> None:
         if self.scale != 1.0:
-            torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], self.scale)
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            torch._foreach_div_(gradients, self.scale)
+            if not all(norm.isfinite() for norm in torch._foreach_norm(gradients)):
+                self.skipped += 1
+                return
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         set_learning_rate(self.optimizer, factor)
@@ -75,7 +80,5 @@ class EagerStep:
     def averages_changed(self) -> None:
         """To be called when an average has started."""
 
-    @property
-    def skipped(self) -> int:
-        """Steps left out because a gradient was not finite; waits for the device."""
-        return 0
+    def settle(self) -> None:
+        """Bring what the host is told of averages and skipped steps up to date; waits for the device."""

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-
 from suite.attempt import RunOptions
 from suite.errors import InputError
 from suite.progress import Progress
 from suite.records.mirror import Mirror
 from suite.records.store import Store
 from suite.runner import Runner
-from suite.verbs.common import chosen_cells, chosen_device, data_access
+from suite.verbs.common import chosen_cells, chosen_device, data_access, set_threads
 from suite.verbs.look import print_leaderboard
 from suite.verbs.validate import build_dry
 
@@ -31,8 +29,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     device = chosen_device(options.device)
     if options.pack > 1 and device.type != "cuda":
         raise InputError(f"--pack {options.pack}: runs are packed on a GPU; on a CPU they would only slow each other")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     # Every model is built once before anything is trained: a size that does not fit must not surface hours later.
     build_dry(specs)
     progress = Progress()

@@ -15,7 +15,7 @@ from suite.progress import Progress
 from suite.records.store import Store
 from suite.runner import Runner
 from suite.spec import components
-from suite.verbs.common import chosen_cells, chosen_device, data_access
+from suite.verbs.common import chosen_cells, chosen_device, data_access, set_threads
 
 
 def profile(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
@@ -25,6 +25,7 @@ def profile(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
         cells = ", ".join(f"{spec.labels.method} seed {spec.seed}" for spec in specs)
         raise InputError(f"profile looks at one cell, and these are {len(specs)}: {cells}. Use --only and --seed.")
     (spec,) = specs
+    set_threads(None)
     progress = Progress()
     folder: Path = options.out or Path(".profile") / spec.run_key[:12]
     with (

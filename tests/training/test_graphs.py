@@ -90,6 +90,7 @@ def test_a_replayed_step_computes_what_the_eager_one_does(recipe: dict[str, Any]
     assert fast == pytest.approx(slow, rel=2e-3 if "precision" in recipe else 1e-5)
     for a, b in zip(eager.parameters, graph.parameters, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-2, atol=2e-3 if "precision" in recipe else 2e-5)
+    graph.settle()
     if averages:
         (one,), (other,) = eager.averages.active.values(), graph.averages.active.values()
         assert one.updates == other.updates == len(LENGTHS)
@@ -123,6 +124,7 @@ def test_an_average_may_start_between_steps() -> None:
     eager, graph = built("eager", SGD, 2), built("graph", SGD, 2)
     for step in (eager, graph):
         trained(step, LENGTHS[:3])
+        step.settle()
         step.averages.begin_epoch(2)
         step.averages_changed()
         trained(step, LENGTHS[3:])
@@ -135,6 +137,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted() -> None:
     step = built("graph", {**SGD, "precision": {"recurrence": "float16", "loss_scale": 1e30}})
     before = [p.detach().clone() for p in step.parameters]
     trained(step, [9, 9])
+    step.settle()
     assert step.skipped == 2
     assert all(torch.equal(a, b) for a, b in zip(before, step.parameters, strict=True))
 

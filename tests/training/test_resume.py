@@ -101,7 +101,15 @@ class StopAt:
         return "stopped by the test" if self.left <= 0 else None
 
 
-@pytest.mark.parametrize("text", [TEXT_TASK, ADAMW_TASK], ids=["text", "distributions"])
+# One average judged from epoch 2 on, one beside it, and the non-monotone trigger still waiting.
+AVERAGES_TASK = TEXT_TASK.replace("  clip: 0.25\n", "  clip: 0.25\n  track_averages: [1, 3, non-monotone]\n").replace(
+    "stages: [train, rank]", "stages: [train]"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [TEXT_TASK, ADAMW_TASK, AVERAGES_TASK], ids=["text", "distributions", "several averages"]
+)
 def test_interrupted_again_and_again_it_ends_where_the_whole_run_ends(tmp_path: Path, text: str) -> None:
     spec = cell(tmp_path, text)
     whole = run(Store(tmp_path / "whole" / "results"), spec)
