@@ -68,7 +68,7 @@ def test_report_writes_the_leaderboard_and_into_a_readme(with_run: Desk) -> None
     readme = with_run.write("README.md", "# Mine\n<!-- leaderboard:begin -->\nold\n<!-- leaderboard:end -->\nafter\n")
     code, out, err = with_run.suite("report", "--write", "--write-into", "README.md")
     assert (code, err) == (0, "")
-    written = ("LEADERBOARD.md", "CLAIMS.md", "HEADS.md", "leaderboard.csv")
+    written = ("LEADERBOARD.md", "CLAIMS.md", "COSTS.md", "HEADS.md", "leaderboard.csv")
     assert out.endswith("".join(f"wrote results/{name}\n" for name in written) + "wrote README.md\n")
     board = Path("results/LEADERBOARD.md").read_text()
     assert board.startswith("# Leaderboard\n\n<!-- leaderboard:begin -->\n")
