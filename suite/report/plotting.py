@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette, told apart with every common colour blindness; lines differ in style or marker too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#666666")
 STYLES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 _LOOK: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
