@@ -86,14 +86,16 @@ def plan(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     store = Store(options.results)
     records = store.scan().records
     known = {record.run_key: record for record in records}
-    rows, left, unknown = [], 0.0, 0
+    rows, left, unknown, rough = [], 0.0, 0, False
     for spec in specs:
         status = _status(spec, known.get(spec.run_key), store)
-        seconds = None if status == "done" else estimate_seconds(spec, records)
+        shown = ""
         if status != "done":
-            left += seconds or 0.0
-            unknown += seconds is None
-        shown = "" if status == "done" else duration(seconds) if seconds is not None else "?"
+            found = estimate_seconds(spec, records)
+            left += found.seconds if found else 0.0
+            unknown += found is None
+            rough |= found is not None and found.rough
+            shown = ("~" if found.rough else "") + duration(found.seconds) if found else "?"
         rows.append(
             (
                 spec.task,
@@ -108,7 +110,7 @@ def plan(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
         )
     print(tabulate(rows, headers=("task", "dataset", "method", "seed", "scope", "status", "estimate", "run key")))
     done = sum(row[5] == "done" for row in rows)
-    parts = [f"about {duration(left)}"] if left else []
+    parts = [f"about {duration(left)}" + (" (~ by runs of other tasks or heads)" if rough else "")] if left else []
     parts += [f"{unknown} with no earlier run to go by"] if unknown else []
     print(
         f"\n{len(rows)} cell{'s' * (len(rows) != 1)}, {done} done, {len(rows) - done} to run"
