@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test check bench bench-gpu bench-train bench-cpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
+.PHONY: help setup demo test test-gpu check bench bench-gpu bench-train bench-cpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
   reproduce-controlled
 
 help: ## this list
@@ -34,6 +34,10 @@ demo: $(READY) ## train five heads on a language with a known floor; 2 minutes, 
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest
+
+test-gpu: $(READY) ## the tests that need a GPU, and the errors of the loss's kernels there
+	@$(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py
+	@$(BIN)/python tests/bench/gpu.py --check
 
 check: $(READY) ## format, lint, types and tests
 	@$(BIN)/ruff format --check .
