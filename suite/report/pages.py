@@ -17,6 +17,7 @@ from suite.report.costs import costs_markdown
 from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import Evidence, judge
 from suite.report.leaderboard import build
+from suite.report.ranks import ranks_markdown
 from suite.report.table import markdown
 from suite.report.tasks import Tasks, is_current
 from suite.report.worth import worth_markdown, worths
@@ -51,6 +52,7 @@ class Report:
         current = [record for record in self.records if is_current(record, self.tasks)]
         heads = worths(evidence.cells, current)
         worth, averaging = worth_markdown(heads), averaging_markdown(evidence.with_short)
+        ranks = ranks_markdown(evidence.with_short)
         pages = {
             "LEADERBOARD.md": ("leaderboard", "Leaderboard", markdown(board)),
             "CLAIMS.md": (
@@ -59,7 +61,7 @@ class Report:
                 claims_markdown(judged, self.published),
             ),
             "COSTS.md": ("costs", "Time and memory", costs_markdown(self.results) or _NOTHING_YET),
-            "HEADS.md": ("heads", "What a head is worth, and when to average", _heads(worth, averaging)),
+            "HEADS.md": ("heads", "What a head is worth, and when to average", _heads(worth, averaging, ranks)),
         }
         for file, (name, title, text) in pages.items():
             update_block(self.results / file, text, title, name)
@@ -81,7 +83,8 @@ class Report:
             yield path
 
 
-def _heads(worth: str, averaging: str) -> str:
+def _heads(worth: str, averaging: str, ranks: str) -> str:
     parts = ["## Which head is worth its cost", worth or _NOTHING_YET]
     parts += ["## When averaging should start", averaging or _NOTHING_YET]
+    parts += ["## Rank at every threshold", ranks or _NOTHING_YET]
     return "\n\n".join(part.strip() for part in parts)

@@ -65,7 +65,7 @@ class Validation:
         return {split: self._evaluate(split, final=True) for split in SCORED}
 
     def tracked(self) -> dict[Split, dict[str, float]]:
-        """Scores ``metric@NAME`` of every average, and of the iterate as ``raw``, as training leaves them.
+        """Scores ``metric@NAME`` of every average, and ``metric_raw`` of the iterate, as training leaves them.
 
         Empty where there is one average at most, which :meth:`final` is about.
         """
@@ -73,10 +73,10 @@ class Validation:
         if not self._averages.several:
             return found
         for split in SCORED:
-            found[split] |= self._named(split, "raw")
+            found[split] |= self._named(split, "_raw")
             for name, average in self._averages.active.items():
                 with average.swapped_in():
-                    found[split] |= self._named(split, name)
+                    found[split] |= self._named(split, f"@{name}")
         return found
 
     def write_best(self) -> None:
@@ -89,8 +89,8 @@ class Validation:
         with arithmetic(self._arithmetic, self._arithmetic):
             return self._objective.evaluate(self._context.model, split, final=final)
 
-    def _named(self, split: Split, name: str) -> dict[str, float]:
-        return {f"{metric}@{name}": value for metric, value in self._evaluate(split).items() if metric != "tokens"}
+    def _named(self, split: Split, suffix: str) -> dict[str, float]:
+        return {f"{metric}{suffix}": value for metric, value in self._evaluate(split).items() if metric != "tokens"}
 
     def score_only(self, point: dict[str, float], suffix: str = "") -> float:
         """Validation loss of the weights in the model; its scores go into ``point``, and nothing is decided."""

@@ -140,7 +140,7 @@ def sweep(chosen: list[str]) -> None:
 
 
 def profile(chosen: list[str]) -> None:
-    """Device time of a step by kernel."""
+    """GPU time of a step by kernel."""
     for shape in chosen:
         inputs = Inputs.random(*SHAPES[shape])
         for case in cases(shape, inputs):

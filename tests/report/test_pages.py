@@ -27,9 +27,11 @@ from suite.report.compare import Summary
 from suite.report.findings import Evidence, judge
 from suite.report.leaderboard import build
 from suite.report.pages import Report
+from suite.report.ranks import ranks_markdown
 from suite.report.worth import Worth, worth_markdown, worths
 
 GOLDEN = {name: Path(__file__).with_name(f"golden_{name}.md") for name in ("claims", "heads")}
+SCORES = {"valid": {"ppl": 58.0}, "test": {"ppl": 56.0}}
 CLAIMS = [
     Claim(id="a", claim="MoS beats a softmax.", papers=["yang2018"], note="At any size.",
           evidence=[Compare(rule="compare", heads=["mos-15"], than="softmax")]),
@@ -245,3 +247,18 @@ if __name__ == "__main__":
         raise SystemExit("usage: python tests/report/test_pages.py --update")
     for golden, text in golden_texts().items():
         GOLDEN[golden].write_text(text, encoding="utf-8")
+
+
+def test_ranks_at_every_threshold() -> None:
+    assert ranks_markdown(group([make_record()])) == ""
+    ranks = [{"rank": 8.0, "rank_1e-3": 7.0, "rank_press_float32": 128.0, "rank_eps_trap": 128.0}, {"rank": 10.0}]
+    records = [
+        make_record(seed=seed, stages=("train", "rank"), metrics={"train": SCORES, "rank": {"test": values}})
+        for seed, values in enumerate(ranks)
+    ]
+    lines = [line for line in ranks_markdown(group(records)).splitlines() if line.startswith("|")]
+    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    shown = dict(zip(head, row, strict=True))
+    assert shown["float64"] == "9 ± 1.4 (2)"
+    assert (shown["1e-3"], shown["Press, float32"], shown["log(p + 1e-8)"]) == ("7 (1)", "128 (1)", "128 (1)")
+    assert "1e-5" not in shown, "a threshold that nobody took has no column"

@@ -1,0 +1,53 @@
+"""Rank at every threshold: how much of a head's rank is there, and how much a threshold or a rounding makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from suite.records.record import Record
+from suite.report import formatting
+from suite.report.cells import Cell
+from suite.report.columns import Column, link_cell
+from suite.report.table import escape, link_definitions, render_table
+
+RANKS_CAPTION = (
+    "Rank of the matrix of log p(word | context) over the test split, mean ± standard deviation (number of seeds). "
+    "float64: the head recomputed in float64, singular values above numpy's tolerance. 1e-3 and its like: above that "
+    "fraction of the largest. Press: the papers' threshold, on float64 values and, as the papers took them, on float32 "
+    "ones. log(p + 1e-8): the float64 rank of what training logs, which is close to full whatever the head."
+)
+_TITLES = {
+    "rank": "float64",
+    "rank_1e-7": "1e-7",
+    "rank_1e-5": "1e-5",
+    "rank_1e-4": "1e-4",
+    "rank_1e-3": "1e-3",
+    "rank_press": "Press",
+    "rank_press_float32": "Press, float32",
+    "rank_eps_trap": "log(p + 1e-8)",
+}
+
+
+def ranks_markdown(cells: Sequence[Cell], records: str = "records") -> str:
+    """One table a dataset, protocol and stage, a row a cell; empty where no run took a rank."""
+    parts: list[str] = []
+    linked: list[Record] = []
+    for key in dict.fromkeys(cell.key for cell in cells):
+        here = [cell for cell in cells if cell.key == key and cell.values("test", "rank")]
+        if here:
+            parts += [f"### {escape(' · '.join(key))}", render_table(_columns(here), "pipe")]
+            linked += [record for cell in here for record in cell.records]
+    if not parts:
+        return ""
+    return "\n\n".join([escape(RANKS_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
+
+
+def _columns(cells: Sequence[Cell]) -> list[Column]:
+    found = [Column("method", tuple(formatting.clean(cell.method) for cell in cells))]
+    found += [
+        Column(title, tuple(formatting.summary(cell.summary("test", name), "rank") for cell in cells), right=True)
+        for name, title in _TITLES.items()
+    ]
+    links = tuple(link_cell(cell.records) for cell in cells)
+    found.append(Column("record", links, markdown=links))
+    return [column for column in found if not column.empty]
