@@ -24,6 +24,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 @pytest.fixture
+def compiled_triton() -> None:
+    """Skips where Triton's interpreter, which a process has or has not, stands in for its compiler."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("Triton is interpreted in this process: make test-gpu")
+
+
+@pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     """An empty working directory with one tiny task."""
     for name in ("SUITE_DATA", "SUITE_RESULTS", "MLFLOW_TRACKING_URI", "COLUMNS", "PYTHONUNBUFFERED"):

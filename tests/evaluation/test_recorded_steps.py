@@ -28,6 +28,8 @@ from suite.models.heads.head import MixtureOfSoftmaxes
 from suite.models.language_model import LanguageModel
 from suite.stages import RunContext
 
+pytestmark = pytest.mark.usefixtures("compiled_triton")
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

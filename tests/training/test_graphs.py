@@ -20,7 +20,10 @@ from suite.training.averages import Averages
 from suite.training.objectives import NextWord, Work
 from suite.training.step import EagerStep
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("compiled_triton"),
+]
 
 WORDS, BATCH = 60, 6
 LENGTHS = [9, 12, 9, 5, 12, 9, 7, 12]
