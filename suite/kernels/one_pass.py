@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from suite.kernels import twice
-from suite.kernels.arithmetic import PEAK, Products, power_of_two
+from suite.kernels.arithmetic import Products, power_of_two
 from suite.kernels.projection import ProjectedChunks
 from suite.kernels.twice import Loss
 from suite.models.heads.pointwise import Pointwise
@@ -293,6 +293,3 @@ def _rescaling(factor: Tensor) -> Callable[[Tensor], Tensor]:
     if factor.item() == 1.0:
         return lambda gradient: gradient
     return lambda gradient: gradient.mul_(factor)
-
-
-__all__ = ["PEAK", "Call", "Problem", "RowPass", "apply", "tokens_per_chunk"]

@@ -76,8 +76,8 @@ class Finetune:
         """See :class:`suite.stages.Stage`."""
         recipe = self.recipe(context.recipe)
         with context.clock("setup"):
-            phase = _Phase(context, recipe, self._rule)
-            trainer = Trainer(phase.inner, stop_after=lambda _losses: phase.ended)
+            phase = _Phase(context, recipe)
+            trainer = Trainer(phase.inner, stop_after=self._ended)
         if state is None:
             with context.clock("evaluate"):
                 phase.begin(trainer.validation.score_only({}))
@@ -86,7 +86,7 @@ class Finetune:
                 phase.start = float(state["start"])
                 trainer.load_state_dict(state["trainer"])
         trainer.fit()
-        improved = min(phase.losses(), default=math.inf) < phase.start
+        improved = min(trainer.validation.losses, default=math.inf) < phase.start
         if improved:
             # Were the run killed after the copy below and begun anew, it would start from its own result.
             with context.clock("log"):
@@ -101,6 +101,9 @@ class Finetune:
                 save_atomically(weights, context.weights_path)
         return measured
 
+    def _ended(self, losses: list[float]) -> bool:
+        return bool(losses) and non_monotone_trigger(self._rule, losses[:-1], losses[-1])
+
 
 class _Phase:
     """The run as the trainer sees it while it finetunes: other recipe, random streams and folder; epochs go on.
@@ -109,9 +112,8 @@ class _Phase:
     spec from 0; training's own points have none.
     """
 
-    def __init__(self, context: RunContext, recipe: Recipe, rule: NonMonotone) -> None:
+    def __init__(self, context: RunContext, recipe: Recipe) -> None:
         self._context = context
-        self._rule = rule
         self.start = math.inf
         names = [stage.name for stage in context.spec.stages]
         self._stage = names.index(Finetune.name) if Finetune.name in names else 1
@@ -129,7 +131,6 @@ class _Phase:
             emit=self._emit,
             save=self.save,
         )
-        self.ended = self._ended()
 
     def begin(self, loss: float) -> None:
         """The weights at hand, and the validation loss to beat."""
@@ -137,11 +138,6 @@ class _Phase:
         # Where training kept no weights, these are the best so far.
         if not self._context.weights_path.exists():
             save_atomically(self._context.model.state_dict(), self._context.weights_path)
-
-    def losses(self) -> list[float]:
-        """Validation loss of each evaluation so far, in order."""
-        points = [point for point in self._context.curves if point.get("stage") == self._stage]
-        return [point["valid_nll"] if "valid_nll" in point else point["valid_kl"] for point in points]
 
     def save(self, state: dict[str, Any] | None) -> None:
         """Write a checkpoint of the stage around the trainer's own state."""
@@ -154,10 +150,5 @@ class _Phase:
             point["step"] += self._steps
             point["stage"] = self._stage
             self._context.curves.append(point)
-            self.ended = self._ended()
             fields = {**point, "stage": Finetune.name}
         self._context.emit(kind, **fields)
-
-    def _ended(self) -> bool:
-        losses = self.losses()
-        return bool(losses) and non_monotone_trigger(self._rule, losses[:-1], losses[-1])

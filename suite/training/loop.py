@@ -13,7 +13,6 @@ import torch
 
 from suite.errors import Diverged, Interrupted
 from suite.progress import duration
-from suite.spec.recipe import Recipe
 from suite.stages import RunContext
 from suite.training.averages import Averages
 from suite.training.checkpoint import random_state, restore_random_state
@@ -32,34 +31,24 @@ class Trainer:
 
     Args:
         context: the run.
-        recipe: the stage's own recipe; the run's when absent.
-        stage: the stage's name: it names events, curve points and the stage's stream of random numbers.
         stop_after: given the validation losses so far, whether to end before the budget does.
     """
 
-    def __init__(
-        self,
-        context: RunContext,
-        recipe: Recipe | None = None,
-        stage: str = "train",
-        stop_after: Callable[[list[float]], bool] = lambda _losses: False,
-    ) -> None:
+    def __init__(self, context: RunContext, stop_after: Callable[[list[float]], bool] = lambda _losses: False) -> None:
         self._context = context
         self._model = context.model
-        self._recipe = recipe = recipe or context.recipe
-        self._stage = stage
+        self._recipe = recipe = context.recipe
         self._stop_after = stop_after
         device = context.device
-        axes = () if stage == "train" else (stage,)
         seed = context.spec.seed
-        self.objective = build_objective(context.data, recipe, derive_seed(seed, *axes) if axes else seed, device)
+        self.objective = build_objective(context.data, recipe, seed, device)
         self._epoch_nats = torch.zeros((), dtype=torch.float64, device=device)
         # Training's own stream: what initialisation, capture or an evaluation draws must not reach it.
         self._generator: torch.Generator | None = None
         if device.type == "cuda":
-            self._generator = torch.Generator(device).manual_seed(derive_seed(seed, "training", *axes))
+            self._generator = torch.Generator(device).manual_seed(derive_seed(seed, "training"))
         else:
-            torch.manual_seed(derive_seed(seed, "training", *axes))
+            torch.manual_seed(derive_seed(seed, "training"))
         parameters = [p for p in self._model.parameters() if p.requires_grad]
         self._averages = Averages(parameters, recipe)
         self.validation = Validation(context, recipe, self.objective, self._averages)
@@ -213,7 +202,7 @@ class Trainer:
             self._started(self.validation.score(point))
         with self._context.clock("log"):
             self._context.curves.append(point)
-            self._context.emit("epoch", stage=self._stage, **point)
+            self._context.emit("epoch", stage="train", **point)
         self._report_epoch(point)
 
     def _training_point(self) -> dict[str, float]:

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_resume import run as run_cell
 
-from suite.attempt import Attempt, RunOptions
-from suite.data.base import DataAccess
+from suite.attempt import Attempt
 from suite.errors import InputError, Interrupted
-from suite.progress import Progress
 from suite.records.record import Record
 from suite.records.store import Store
-from suite.runner import Runner
 from suite.spec.plan import expand
 from suite.spec.recipe import Recipe
 from suite.spec.run_spec import RunSpec
@@ -57,18 +55,9 @@ def cell(folder: Path, stages: str) -> RunSpec:
 
 
 def run(store: Store, spec: RunSpec, stop: Callable[[], str | None] = lambda: None) -> Record:
-    store.root.mkdir(parents=True, exist_ok=True)
-    with (store.root.parent / "log").open("a") as log:
-        options = RunOptions(
-            store=store,
-            device=torch.device("cpu"),
-            access=DataAccess(),
-            progress=Progress(log),
-            stop=stop,
-            checkpoint_seconds=1e9,
-        )
-        with suppress(Interrupted):
-            Runner(options).run_all([spec])
+    """As :func:`test_resume.run`, also where ``stop`` ends the run."""
+    with suppress(Interrupted):
+        return run_cell(store, spec, stop)
     record = store.get(spec.run_key)
     assert record is not None
     return record
