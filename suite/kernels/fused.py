@@ -70,6 +70,7 @@ def mixture_nll(
     arithmetic: Arithmetic = "float32",
     projection: Projection | None = None,
     tuning: Tuning | None = None,
+    factor: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`suite.kernels.chunked.mixture_nll`; float32 arguments, a function that the kernels know."""
     chosen = tuning or Tuning()
@@ -84,7 +85,7 @@ def mixture_nll(
     # A chunk costs a pass over the weight's gradient: where that is large, chunks are too.
     budget = chunk_bytes or max(chosen.chunk_bytes[itemsize > 2], weight.numel() * 4 // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
-    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), rows, experts)
+    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection, factor), rows, experts)
     prior = None if log_prior is None else log_prior.contiguous()
     return one_pass.apply(problem, contexts.contiguous(), prior, weight, bias, row_weight)
 

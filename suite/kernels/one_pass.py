@@ -160,7 +160,10 @@ class _OnePass(torch.autograd.Function):
         needs = ctx.needs_input_grad[1:]
         tokens = contexts.shape[0]
         products = Products(problem.meant.arithmetic, contexts)
-        share: Tensor | float = 1.0 / max(1, tokens) if row_weight is None else row_weight
+        factor = problem.meant.factor
+        share: Tensor | float = factor / max(1, tokens)
+        if row_weight is not None:
+            share = row_weight if factor == 1.0 else row_weight * factor
         source: _GivenChunks | ProjectedChunks
         if problem.meant.projection is None:
             source = _GivenChunks(contexts, products, needs[0])
@@ -197,7 +200,7 @@ class _OnePass(torch.autograd.Function):
             rows.of_log_prior,
             of_weight,
             rows.of_bias,
-            rows.nll.clone() if needs[4] else None,
+            rows.nll * factor if needs[4] else None,
             source.of_weight,
             source.of_bias,
             *rows.of_operands,
@@ -212,7 +215,8 @@ class _OnePass(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError("the gradients of this loss were handed out already; compute the loss again")
-        rescale = _rescaling(of_loss)
+        factor = ctx.problem.meant.factor
+        rescale = _rescaling(of_loss if factor == 1.0 else of_loss / factor)
         return (None, *(None if g is None else rescale(g) for g in gradients))
 
 
@@ -277,13 +281,14 @@ def _padded(weight: Tensor, rows: int, products: Products) -> Tensor:
     words = weight.shape[0]
     if words == rows:
         return products.operand(weight)
-    out = torch.zeros(rows, weight.shape[1], dtype=products.operand_dtype, device=weight.device)
+    out = products.empty((rows, weight.shape[1]))
     out[:words] = weight if products.native else products.operand(weight)
+    out[words:] = 0.0
     return out
 
 
 def _rescaling(factor: Tensor) -> Callable[[Tensor], Tensor]:
-    """How a gradient takes the factor that comes from above, nearly always 1: in place, they are this call's own."""
+    """How a gradient takes the factor that is left, nearly always 1: in place, they are this call's own."""
     if factor.device.type == "cuda":
         try:
             from suite.kernels.triton_rows import rescale_
