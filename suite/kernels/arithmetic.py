@@ -39,8 +39,7 @@ class Products:
         self.dtype, self.device = like.dtype, like.device
         # Whether operands are kept in half precision, and not only rounded to it.
         self.native = self.half is not None and like.device.type == "cuda"
-        # Hopper's TF32 units want both operands with the summed dimension last, unlike its half-precision ones.
-        self.wants_transposed = arithmetic == "tf32" and like.device.type == "cuda"
+        self.tf32 = arithmetic == "tf32" and like.device.type == "cuda"
 
     @property
     def operand_dtype(self) -> torch.dtype:
@@ -60,11 +59,11 @@ class Products:
             return self.empty(tensor.shape).copy_(tensor)
         return tensor.to(self.half).to(self.dtype)
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
+    def empty(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         """Room for an operand [rows, columns], its rows as far apart as a GPU's fastest kernels need them."""
         columns = shape[1]
-        stride = -(-columns // _ALIGNED) * _ALIGNED if self.native else columns
-        return torch.empty(shape[0], stride, dtype=self.operand_dtype, device=self.device)[:, :columns]
+        stride = -(-columns // _ALIGNED) * _ALIGNED if self.device.type == "cuda" else columns
+        return torch.empty(shape[0], stride, dtype=dtype or self.operand_dtype, device=self.device)[:, :columns]
 
     def round_(self, tensor: Tensor) -> Tensor:
         """:meth:`operand`, in place where the dtype allows it."""

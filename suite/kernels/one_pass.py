@@ -76,6 +76,11 @@ class RowPass(ABC):
         """Dtype in which the pass wants the logits."""
 
     @classmethod
+    def gradients(cls, products: Products) -> torch.dtype:
+        """Dtype in which the pass returns the logits' gradient, and in which its products take the other operand."""
+        return products.operand_dtype
+
+    @classmethod
     def width(cls, words: int) -> int:
         """Length of a row of logits in memory, at least ``words``."""
         return words
@@ -186,7 +191,8 @@ class _OnePass(torch.autograd.Function):
             of_bias=needs[3],
             of_operands=any(needs[7:]),
         )
-        scale, alpha, late = _scale(products, share)
+        small = products.needs_scale or problem.row_pass.gradients(products) is torch.float16
+        scale, alpha, late = _scale(share) if small else (1.0, 1.0, None)
         rows, of_weight = _chunks(problem, call, source, weight, needs, scale, alpha)
         ctx.mark_non_differentiable(rows.nll)
         ctx.problem = problem
@@ -220,10 +226,8 @@ class _OnePass(torch.autograd.Function):
         return (None, *(None if g is None else rescale(g) for g in gradients))
 
 
-def _scale(products: Products, share: Tensor | float) -> tuple[Tensor | float, float, Tensor | None]:
+def _scale(share: Tensor | float) -> tuple[Tensor | float, float, Tensor | None]:
     """Factor on the logits' gradient, its inverse where the host knows it, else the inverse as a tensor."""
-    if not products.needs_scale:
-        return 1.0, 1.0, None
     if isinstance(share, float):
         scale = float(power_of_two(torch.tensor(share)))
         return scale, 1.0 / scale, None
@@ -248,9 +252,15 @@ def _chunks(
     rows = problem.row_pass(call, step * problem.experts)
     # One allocation serves every chunk; a fresh one each time would go back to the system and return as new pages.
     buffer = torch.empty(step * problem.experts, width, dtype=dtype, device=weight.device)
-    words = _padded(weight, width, products)
+    words = columns = _padded(weight, width, products)
+    gradient = problem.row_pass.gradients(products)
+    apart = gradient != products.operand_dtype
     of_latent_needed = needs[0] or needs[5] or needs[6]
-    columns = words.t().contiguous().t() if products.wants_transposed and of_latent_needed else words
+    if of_latent_needed and apart:
+        columns = products.empty(words.shape, gradient).copy_(words)
+    elif of_latent_needed and products.tf32:
+        # Hopper's TF32 units want both operands with the summed dimension last, unlike its half-precision ones.
+        columns = words.t().contiguous().t()
     of_weight = weight.new_empty(width, weight.shape[1]) if needs[2] else None
     for start in range(0, tokens, step):
         part = slice(start, min(start + step, tokens))
@@ -264,7 +274,8 @@ def _chunks(
         if of_z is None:
             continue
         if of_weight is not None:  # before the source's own gradients, which are made in place of the latent
-            products.add(of_weight, of_z.t(), latent, alpha, first=start == 0)
+            beside = products.empty(latent.shape, gradient).copy_(latent) if apart else latent
+            products.add(of_weight, of_z.t(), beside, alpha, first=start == 0)
         if isinstance(source, ProjectedChunks):
             if of_latent_needed:
                 of_latent = weight.new_empty(latent.shape)
