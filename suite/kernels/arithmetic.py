@@ -8,6 +8,7 @@ own flag tells them apart on a GPU, and a CPU has no TF32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,7 @@ _HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # float16 gradients are scaled so that the largest is near this: six bits below overflow for sums over them, and
 # 34 bits above the smallest number that is not zero.
 PEAK = 1024.0
+_ALIGNED = 8  # half-precision numbers in the 16 bytes that tensor cores are fed with
 _aten = torch.ops.aten
 
 
@@ -34,11 +36,10 @@ class Products:
 
     def __init__(self, arithmetic: Arithmetic, like: Tensor) -> None:
         self.half = _HALF.get(arithmetic)
-        self.dtype = like.dtype
+        self.dtype, self.device = like.dtype, like.device
         # Whether operands are kept in half precision, and not only rounded to it.
         self.native = self.half is not None and like.device.type == "cuda"
-        # Hopper's TF32 units want both operands with the summed dimension last, unlike its half-precision ones.
-        self.wants_transposed = arithmetic == "tf32" and like.device.type == "cuda"
+        self.tf32 = arithmetic == "tf32" and like.device.type == "cuda"
 
     @property
     def operand_dtype(self) -> torch.dtype:
@@ -51,11 +52,18 @@ class Products:
         return self.half is torch.float16
 
     def operand(self, tensor: Tensor) -> Tensor:
-        """``tensor`` as a product takes it; itself where nothing is to be rounded."""
+        """``tensor`` [rows, columns] as a product takes it; itself where nothing is to be rounded."""
         if self.half is None:
             return tensor
-        rounded = tensor.to(self.half)
-        return rounded if self.native else rounded.to(self.dtype)
+        if self.native:
+            return self.empty(tensor.shape).copy_(tensor)
+        return tensor.to(self.half).to(self.dtype)
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        """Room for an operand [rows, columns], its rows as far apart as a GPU's fastest kernels need them."""
+        columns = shape[1]
+        stride = -(-columns // _ALIGNED) * _ALIGNED if self.device.type == "cuda" else columns
+        return torch.empty(shape[0], stride, dtype=dtype or self.operand_dtype, device=self.device)[:, :columns]
 
     def round_(self, tensor: Tensor) -> Tensor:
         """:meth:`operand`, in place where the dtype allows it."""

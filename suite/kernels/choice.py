@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from suite.errors import InputError
+from suite.kernels.devices import runs_triton
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise
 
@@ -52,6 +52,6 @@ def _obstacle(contexts: Tensor, pointwise: Pointwise) -> str | None:
     # Exactly these classes: a subclass may have another forward.
     if type(pointwise).forward not in [known.forward for known in _KNOWN]:
         return f"does not know the function {type(pointwise).__name__}"
-    if importlib.util.find_spec("triton") is None:
+    if not runs_triton(contexts.device):
         return "is not installed"
     return None

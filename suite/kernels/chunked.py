@@ -31,6 +31,7 @@ def mixture_nll(
     chunk_bytes: int | None = None,
     arithmetic: Arithmetic = "float32",
     projection: Projection | None = None,
+    factor: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Weighted negative log-likelihood of one target word a context.
 
@@ -48,13 +49,17 @@ def mixture_nll(
         chunk_bytes: budget for the logits of a chunk; the device's default when None.
         arithmetic: of the products.
         projection: makes the expert contexts chunk by chunk, so that N x K x d values need not exist.
+        factor: what the loss will be multiplied with before it is differentiated; said ahead, it saves a pass over the
+            gradients, and any other factor is still right.
 
     Returns:
         The scalar sum of ``row_weight * nll``, and ``nll`` [N] in nats without a gradient.
     """
     budget = chunk_bytes or DEFAULT_BYTES.get(contexts.device.type, DEFAULT_BYTES["cpu"])
     experts = contexts.shape[1] if projection is None else projection.experts
-    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), TorchRows, experts)
+    problem = one_pass.Problem(
+        Loss(targets, pointwise, eps, budget, arithmetic, projection, factor), TorchRows, experts
+    )
     return one_pass.apply(problem, contexts, log_prior, weight, bias, row_weight)
 
 

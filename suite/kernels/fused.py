@@ -34,8 +34,9 @@ _ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows tha
 class Tuning(NamedTuple):
     """Constants of the kernels; the defaults are the fastest of the sweeps that ``make bench-gpu`` prints."""
 
-    # Logits of one chunk, by bytes an element of them: large chunks for the products, small ones for the memory.
-    chunk_bytes: tuple[int, int] = (52 * 2**20, 104 * 2**20)
+    # Logits of one chunk, half-precision or float32, the last with gradients beside them: large chunks for the
+    # products, small ones for the memory.
+    chunk_bytes: tuple[int, int, int] = (52 * 2**20, 104 * 2**20, 72 * 2**20)
     # Elements a program holds at a time in each kernel, and most rows it does so for at once.
     statistics_tile: int = 2048
     gradient_tile: int = 2048
@@ -43,6 +44,7 @@ class Tuning(NamedTuple):
     warps: int = 4
     programs: int = 1500  # at least so many in the gradient's kernel, before its groups of rows grow
     wide_logits: bool = True  # float32 logits for float16 operands
+    half_gradients: bool = True  # float16 operands of the gradients' products in TF32
     copies: int = 1  # of the sums of PLIF's pieces
     vector_atomics: bool = True
 
@@ -70,6 +72,7 @@ def mixture_nll(
     arithmetic: Arithmetic = "float32",
     projection: Projection | None = None,
     tuning: Tuning | None = None,
+    factor: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`suite.kernels.chunked.mixture_nll`; float32 arguments, a function that the kernels know."""
     chosen = tuning or Tuning()
@@ -80,11 +83,13 @@ def mixture_nll(
             tuning = chosen
 
         rows = Tuned
-    itemsize = rows.logits(Products(arithmetic, contexts)).itemsize
+    products = Products(arithmetic, contexts)
+    logits, gradients = rows.logits(products), rows.gradients(products)
+    kind = 0 if logits.itemsize == 2 else 1 if logits == gradients else 2
     # A chunk costs a pass over the weight's gradient: where that is large, chunks are too.
-    budget = chunk_bytes or max(chosen.chunk_bytes[itemsize > 2], weight.numel() * 4 // 6)
+    budget = chunk_bytes or max(chosen.chunk_bytes[kind], weight.numel() * 4 // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
-    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection), rows, experts)
+    problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection, factor), rows, experts)
     prior = None if log_prior is None else log_prior.contiguous()
     return one_pass.apply(problem, contexts.contiguous(), prior, weight, bias, row_weight)
 
@@ -113,7 +118,7 @@ class TritonRows(RowPass):
         self._group = self._at_once if network else self._group_of(rows, blocks)
         groups = triton.cdiv(rows, self._group)
         self._bias_sums = torch.zeros(groups if call.of_bias else 0, self._width, device=device)
-        dtype = call.products.operand_dtype
+        dtype = self.gradients(call.products)
         wide = self.logits(call.products) != dtype
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if wide and call.of_logits else None
         self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
@@ -125,6 +130,15 @@ class TritonRows(RowPass):
         """The operands' own dtype; for float16, float32 unless told otherwise."""
         narrow = products.operand_dtype
         return products.dtype if cls.tuning.wide_logits and narrow is torch.float16 else narrow
+
+    @classmethod
+    def gradients(cls, products: Products) -> torch.dtype:
+        """float16 for TF32: its ten bits of mantissa are TF32's own, at twice the rate and from any layout.
+
+        What is lost is range: float16 ends at 65,504, which no context or weight that trains comes near, and a
+        gradient, scaled to the row weights, is exact to those ten bits down to 2^-24 of the largest.
+        """
+        return torch.float16 if products.tf32 and cls.tuning.half_gradients else products.operand_dtype
 
     @classmethod
     def width(cls, words: int) -> int:

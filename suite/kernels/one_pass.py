@@ -76,6 +76,11 @@ class RowPass(ABC):
         """Dtype in which the pass wants the logits."""
 
     @classmethod
+    def gradients(cls, products: Products) -> torch.dtype:
+        """Dtype in which the pass returns the logits' gradient, and in which its products take the other operand."""
+        return products.operand_dtype
+
+    @classmethod
     def width(cls, words: int) -> int:
         """Length of a row of logits in memory, at least ``words``."""
         return words
@@ -160,7 +165,10 @@ class _OnePass(torch.autograd.Function):
         needs = ctx.needs_input_grad[1:]
         tokens = contexts.shape[0]
         products = Products(problem.meant.arithmetic, contexts)
-        share: Tensor | float = 1.0 / max(1, tokens) if row_weight is None else row_weight
+        factor = problem.meant.factor
+        share: Tensor | float = factor / max(1, tokens)
+        if row_weight is not None:
+            share = row_weight if factor == 1.0 else row_weight * factor
         source: _GivenChunks | ProjectedChunks
         if problem.meant.projection is None:
             source = _GivenChunks(contexts, products, needs[0])
@@ -183,7 +191,8 @@ class _OnePass(torch.autograd.Function):
             of_bias=needs[3],
             of_operands=any(needs[7:]),
         )
-        scale, alpha, late = _scale(products, share)
+        small = products.needs_scale or problem.row_pass.gradients(products) is torch.float16
+        scale, alpha, late = _scale(share) if small else (1.0, 1.0, None)
         rows, of_weight = _chunks(problem, call, source, weight, needs, scale, alpha)
         ctx.mark_non_differentiable(rows.nll)
         ctx.problem = problem
@@ -197,7 +206,7 @@ class _OnePass(torch.autograd.Function):
             rows.of_log_prior,
             of_weight,
             rows.of_bias,
-            rows.nll.clone() if needs[4] else None,
+            rows.nll * factor if needs[4] else None,
             source.of_weight,
             source.of_bias,
             *rows.of_operands,
@@ -212,14 +221,13 @@ class _OnePass(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError("the gradients of this loss were handed out already; compute the loss again")
-        rescale = _rescaling(of_loss)
+        factor = ctx.problem.meant.factor
+        rescale = _rescaling(of_loss if factor == 1.0 else of_loss / factor)
         return (None, *(None if g is None else rescale(g) for g in gradients))
 
 
-def _scale(products: Products, share: Tensor | float) -> tuple[Tensor | float, float, Tensor | None]:
+def _scale(share: Tensor | float) -> tuple[Tensor | float, float, Tensor | None]:
     """Factor on the logits' gradient, its inverse where the host knows it, else the inverse as a tensor."""
-    if not products.needs_scale:
-        return 1.0, 1.0, None
     if isinstance(share, float):
         scale = float(power_of_two(torch.tensor(share)))
         return scale, 1.0 / scale, None
@@ -244,9 +252,15 @@ def _chunks(
     rows = problem.row_pass(call, step * problem.experts)
     # One allocation serves every chunk; a fresh one each time would go back to the system and return as new pages.
     buffer = torch.empty(step * problem.experts, width, dtype=dtype, device=weight.device)
-    words = _padded(weight, width, products)
+    words = columns = _padded(weight, width, products)
+    gradient = problem.row_pass.gradients(products)
+    apart = gradient != products.operand_dtype
     of_latent_needed = needs[0] or needs[5] or needs[6]
-    columns = words.t().contiguous().t() if products.wants_transposed and of_latent_needed else words
+    if of_latent_needed and apart:
+        columns = products.empty(words.shape, gradient).copy_(words)
+    elif of_latent_needed and products.tf32:
+        # Hopper's TF32 units want both operands with the summed dimension last, unlike its half-precision ones.
+        columns = words.t().contiguous().t()
     of_weight = weight.new_empty(width, weight.shape[1]) if needs[2] else None
     for start in range(0, tokens, step):
         part = slice(start, min(start + step, tokens))
@@ -260,7 +274,8 @@ def _chunks(
         if of_z is None:
             continue
         if of_weight is not None:  # before the source's own gradients, which are made in place of the latent
-            products.add(of_weight, of_z.t(), latent, alpha, first=start == 0)
+            beside = products.empty(latent.shape, gradient).copy_(latent) if apart else latent
+            products.add(of_weight, of_z.t(), beside, alpha, first=start == 0)
         if isinstance(source, ProjectedChunks):
             if of_latent_needed:
                 of_latent = weight.new_empty(latent.shape)
@@ -277,13 +292,14 @@ def _padded(weight: Tensor, rows: int, products: Products) -> Tensor:
     words = weight.shape[0]
     if words == rows:
         return products.operand(weight)
-    out = torch.zeros(rows, weight.shape[1], dtype=products.operand_dtype, device=weight.device)
+    out = products.empty((rows, weight.shape[1]))
     out[:words] = weight if products.native else products.operand(weight)
+    out[words:] = 0.0
     return out
 
 
 def _rescaling(factor: Tensor) -> Callable[[Tensor], Tensor]:
-    """How a gradient takes the factor that comes from above, nearly always 1: in place, they are this call's own."""
+    """How a gradient takes the factor that is left, nearly always 1: in place, they are this call's own."""
     if factor.device.type == "cuda":
         try:
             from suite.kernels.triton_rows import rescale_

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.kernels.arithmetic import Products, linear
+from suite.kernels.devices import runs_triton
 from suite.spec.recipe import Arithmetic
 
 
@@ -33,12 +34,16 @@ class Projection(NamedTuple):
 
 def expert_contexts(contexts: Tensor, projection: Projection, arithmetic: Arithmetic) -> Tensor:
     """[N, K, d] of ``contexts`` [N, H]: every one at once, differentiable by autograd."""
-    latent = torch.tanh(linear(contexts, projection.weight, projection.bias, arithmetic))
-    if projection.mask is not None:
-        rows, width = latent.shape
-        latent = latent.view(-1, projection.mask.shape[0], width) * projection.mask * projection.scale
-        latent = latent.view(rows, width)
-    return latent.view(latent.shape[0], projection.experts, -1)
+    weight, bias, experts, mask, scale = projection
+    if runs_triton(contexts.device) and contexts.dtype is torch.float32:
+        from suite.kernels import projection_triton
+
+        made = projection_triton.expert_contexts(contexts, weight, bias, mask, scale, arithmetic)
+        return made.view(made.shape[0], experts, -1)
+    latent = torch.tanh(linear(contexts, weight, bias, arithmetic))
+    if mask is not None:
+        latent = (latent.view(-1, *mask.shape) * mask * scale).view_as(latent)
+    return latent.view(latent.shape[0], experts, -1)
 
 
 class ProjectedChunks:

@@ -32,6 +32,7 @@ class Loss(NamedTuple):
     chunk_bytes: int
     arithmetic: Arithmetic
     projection: Projection | None
+    factor: float = 1.0  # what the loss is likely to be multiplied with before it is differentiated
 
 
 @cache

@@ -67,6 +67,8 @@ def word_dropout_embedding(tokens: Tensor, weight: Tensor, p: float, training: b
     Returns:
         [T, B, E].
     """
-    if training and p > 0.0:
-        weight = weight * draw_mask((weight.shape[0], 1), p, weight) * (1.0 / (1.0 - p))
-    return functional.embedding(tokens, weight)
+    found = functional.embedding(tokens, weight)
+    if not training or p == 0.0:
+        return found
+    # Applied to the words that are looked up: the whole embedding is far more.
+    return found * functional.embedding(tokens, draw_mask((weight.shape[0], 1), p, weight)) * (1.0 / (1.0 - p))

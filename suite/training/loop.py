@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import statistics
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from suite.errors import Diverged, Interrupted
+from suite.kernels.devices import runs_triton
 from suite.progress import duration
 from suite.stages import RunContext
 from suite.training.averages import Averages
@@ -69,7 +69,7 @@ class Trainer:
 
     def _build_step(self) -> EagerStep:
         model, recipe = self._model, self._recipe
-        if self._context.device.type == "cuda" and self._context.graphs and importlib.util.find_spec("triton"):
+        if self._context.graphs and runs_triton(self._context.device):
             # Imported where it is used: Triton is there only with a GPU build of torch.
             from suite.training.graphs import GraphStep
 

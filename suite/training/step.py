@@ -45,6 +45,7 @@ class EagerStep:
         self.parameters: list[nn.Parameter] = [p for group in self.optimizer.param_groups for p in group["params"]]
         # A float16 backward pass would lose small gradients to zero.
         self.scale = recipe.precision.loss_scale if recipe.precision.recurrence == "float16" else 1.0
+        model.head.loss_factor = self.scale
         self.skipped = 0  # steps left out because a gradient was not finite, at the last settling
 
     def __call__(self, work: Work, factor: float) -> None:

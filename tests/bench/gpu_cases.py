@@ -97,6 +97,7 @@ def cases(shape: str, x: Inputs) -> Iterator[Case]:
         yield one_pass(x, Identity(), arithmetic)
         yield one_pass(x, Sigsoftmax(), arithmetic)
     yield one_pass(x, Identity(), "float16", ", float16 logits", Tuning(wide_logits=False))
+    yield one_pass(x, Identity(), "tf32", ", TF32 gradients", Tuning(half_gradients=False))
     yield one_pass(x, Plif().cuda(), "tf32")
     if shape == "ptb":
         yield one_pass(x, Plif().cuda(), "bfloat16")
@@ -225,7 +226,7 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
             f"chunk budgets, {arithmetic}",
             x,
             [
-                one_pass(x, Identity(), arithmetic, f", {mib} MiB", Tuning(chunk_bytes=(mib * MIB, mib * MIB)))
+                one_pass(x, Identity(), arithmetic, f", {mib} MiB", Tuning(chunk_bytes=(mib * MIB,) * 3))
                 for mib in budgets
             ],
         )

@@ -90,6 +90,8 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
     forms: dict[str, Any] = {"triton": fused.mixture_nll}
     if arithmetic == "float16":
         forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
+    if arithmetic == "tf32":
+        forms["triton, TF32 gradients"] = lambda *a: fused.mixture_nll(*a, None, Tuning(half_gradients=False))
     if name == "plif":
         forms["triton, scalar atomics"] = lambda *a: fused.mixture_nll(*a, None, Tuning(vector_atomics=False, copies=4))
     if name == "identity":

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from suite.kernels import chunked, distributions, reference, twice
 from suite.kernels.projection import Projection, expert_contexts
-from suite.models.heads.pointwise import Pointwise
+from suite.models.heads.pointwise import Identity, Pointwise
 from suite.spec.components import create, names
 from suite.spec.recipe import Arithmetic
 
@@ -280,3 +280,20 @@ def test_a_user_function_needs_only_its_forward() -> None:
 
     _, *tensors = arguments(7, 2, 5, 33, "identity")
     assert_same(*both((Cubic(), *tensors), torch.randint(33, (7,)), 0.0, 2000))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("said", [1.0, 256.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_factor_said_ahead_changes_no_gradient(said: float, weighted: bool) -> None:
+    torch.manual_seed(3)
+    contexts, weight, bias = torch.randn(6, 2, 4), torch.randn(9, 4), torch.randn(9)
+    prior, share = torch.log_softmax(torch.randn(6, 2), -1), torch.rand(6)
+    leaves = [t.double().requires_grad_() for t in (contexts, prior, weight, bias, share)]
+    targets = torch.randint(9, (6,))
+
+    def gradients(factor: float) -> tuple[torch.Tensor, ...]:
+        row_weight = leaves[4] if weighted else None
+        loss, _ = chunked.mixture_nll(*leaves[:4], targets, Identity(), row_weight, chunk_bytes=1, factor=factor)
+        return torch.autograd.grad(loss * 256.0, leaves[: 5 if weighted else 4])
+
+    torch.testing.assert_close(gradients(said), gradients(7.0), rtol=1e-12, atol=0.0)

@@ -10,7 +10,7 @@ import torch
 os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton", reason="triton is not installed: pip install triton to run its interpreter on the CPU")
 
-from suite.kernels import fused, reference
+from suite.kernels import fused, projection_triton, reference
 from suite.kernels.fused import Tuning
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
@@ -148,3 +148,38 @@ def test_with_the_projection_in_the_loop(arithmetic: str) -> None:
     tolerance = 1e-5 if arithmetic == "float32" else 3e-2
     for a, b in zip(torch.autograd.grad(slow, leaves), torch.autograd.grad(fast, leaves), strict=True):
         assert (a - b).norm() <= tolerance * a.norm()
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("rows", "streams", "width"), [(10, 5, 21), (66, 3, 300), (33, None, 80)])
+def test_expert_contexts(arithmetic: str, rows: int, streams: int | None, width: int) -> None:
+    torch.manual_seed(4)
+    contexts, weight, bias = leaf(rows, 9), leaf(width, 9), leaf(width)
+    mask = None if streams is None else torch.bernoulli(torch.full((streams, width), 0.7))
+    scale = 1.0 if mask is None else 1 / 0.7
+    slow = expert_contexts(contexts, Projection(weight, bias, 1, mask, scale), arithmetic).view(rows, width)
+    fast = projection_triton.expert_contexts(contexts, weight, bias, mask, scale, arithmetic)
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-6)
+    above, leaves = torch.randn(rows, width), [contexts, weight, bias]
+    # Both round a gradient to the operands' precision, one before and one after scaling.
+    close = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}[arithmetic]
+    for a, b in zip(torch.autograd.grad(slow, leaves, above), torch.autograd.grad(fast, leaves, above), strict=True):
+        assert (b - a).norm() <= close * a.norm()
+
+
+def test_expert_contexts_can_be_differentiated_twice() -> None:
+    torch.manual_seed(5)
+    leaves = [leaf(6, 4), leaf(10, 4), leaf(10)]
+    mask = torch.bernoulli(torch.full((3, 10), 0.7))
+
+    def curvature(fast: bool) -> tuple[torch.Tensor, ...]:
+        contexts, weight, bias = leaves
+        if fast:
+            made = projection_triton.expert_contexts(contexts, weight, bias, mask, 1 / 0.7, "float32")
+        else:
+            made = expert_contexts(contexts, Projection(weight, bias, 1, mask, 1 / 0.7), "float32")
+        first = torch.autograd.grad(made.square().sum(), leaves, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+
+    for a, b in zip(curvature(False), curvature(True), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)

@@ -70,6 +70,7 @@ class Head(nn.Module):
         self.kernel: Kernel | Literal["auto"] = "auto"
         self.arithmetic: Arithmetic = "float32"
         self.kernel_used: Kernel | None = None
+        self.loss_factor = 1.0  # of the loss before it is differentiated, where that is known ahead
         self.experts = experts or 1
         self.latent_dropout = latent_dropout
         self.eps = eps
@@ -206,6 +207,7 @@ class Head(nn.Module):
             eps=eps,
             arithmetic=self._arithmetic(),
             projection=projection,
+            factor=self.loss_factor,
         )
 
     def _projects_in_chunks(self, contexts: Tensor) -> bool:
