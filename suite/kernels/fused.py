@@ -13,10 +13,11 @@ import torch
 import triton
 from torch import Tensor
 
-from suite.kernels import one_pass
+from suite.kernels import knot_sums, one_pass
 from suite.kernels import triton_functions as functions
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
+from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.projection import Projection
 from suite.kernels.twice import Loss
@@ -45,7 +46,12 @@ class Tuning(NamedTuple):
     programs: int = 1500  # at least so many in the gradient's kernel, before its groups of rows grow
     wide_logits: bool = True  # float32 logits for float16 operands
     half_gradients: bool = True  # float16 operands of the gradients' products in TF32
-    copies: int = 1  # of the sums of PLIF's pieces
+    # Pieces of PLIF whose sums are taken in shared memory, and the logits of a call from which on that pays; 0 pieces:
+    # every sum by atomics in global memory.
+    window: int = 28_672
+    window_from: int = 2_000_000
+    # Of those atomics: copies of the sums, and whether one instruction adds to both.
+    copies: int = 1
     vector_atomics: bool = True
 
 
@@ -89,13 +95,16 @@ def mixture_nll(
     # A chunk costs a pass over the weight's gradient: where that is large, chunks are too.
     budget = chunk_bytes or max(chosen.chunk_bytes[kind], weight.numel() * 4 // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
+    counted = rows.counts_knots(pointwise, targets.numel() * experts * weight.shape[0], contexts.device)
+    if counted and kind < 2:  # the gradient no longer takes the logits' place
+        budget //= 2
     problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection, factor), rows, experts)
     prior = None if log_prior is None else log_prior.contiguous()
     return one_pass.apply(problem, contexts.contiguous(), prior, weight, bias, row_weight)
 
 
 class TritonRows(RowPass):
-    """Three kernels a chunk."""
+    """Three kernels a chunk, and a fourth for the sums of PLIF's pieces."""
 
     tuning = Tuning()
 
@@ -119,8 +128,12 @@ class TritonRows(RowPass):
         groups = triton.cdiv(rows, self._group)
         self._bias_sums = torch.zeros(groups if call.of_bias else 0, self._width, device=device)
         dtype = self.gradients(call.products)
-        wide = self.logits(call.products) != dtype
-        self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if wide and call.of_logits else None
+        logits = self.logits(call.products)
+        amount = call.targets.numel() * call.experts * call.words
+        counted = call.of_operands and self.counts_knots(call.pointwise, amount, device)
+        self._knots = KnotSums(call, logits, dtype, self._width, self.tuning.window) if counted else None
+        apart = counted or (logits != dtype and call.of_logits)
+        self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if apart else None
         self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
         if call.of_operands and network:
             self._network = torch.zeros(1 + 3 * self._function.size, device=device)
@@ -139,6 +152,12 @@ class TritonRows(RowPass):
         gradient, scaled to the row weights, is exact to those ten bits down to 2^-24 of the largest.
         """
         return torch.float16 if products.tf32 and cls.tuning.half_gradients else products.operand_dtype
+
+    @classmethod
+    def counts_knots(cls, pointwise: Pointwise, logits: int, device: torch.device) -> bool:
+        """Whether the sums of PLIF's pieces over so many logits are taken by :class:`KnotSums`."""
+        enough = cls.tuning.window > 0 and logits >= cls.tuning.window_from
+        return enough and knot_sums.applies(pointwise, device)
 
     @classmethod
     def width(cls, words: int) -> int:
@@ -236,6 +255,8 @@ class TritonRows(RowPass):
         if self._form and function.kind == _NETWORK and self._sums is not None:
             programs = groups * triton.cdiv(self._width, self._block)
             self._network += self._sums[:programs].sum(0)
+        if self._knots is not None:
+            self._knots.add(z, out, scale)
         return out
 
     def finish(self) -> None:
@@ -243,6 +264,8 @@ class TritonRows(RowPass):
         call, count = self.call, self._function.size
         if call.of_bias:
             self.of_bias = self._bias_sums.sum(0)[: call.words]
+        if self._knots is not None:
+            self.of_operands = self._knots.finish()
         if not self._form or self._sums is None:
             return
         if self._function.kind == _NETWORK:
@@ -270,7 +293,7 @@ class TritonRows(RowPass):
         """Where g's own gradients are summed, how (SUMS of the kernel), and the fixed point's factors."""
         call, function = self.call, self._function
         device = call.targets.device
-        if not call.of_operands:
+        if not call.of_operands or self._knots is not None:
             return None, 0, None
         if function.kind == _NETWORK:
             return torch.empty(programs, 1 + 3 * function.size, device=device), 1, None
@@ -279,8 +302,10 @@ class TritonRows(RowPass):
             # The sum of |dL/dt| is at most twice that of the row weights; 2^11 is room for logits beyond the bound.
             fixed = torch.full((2,), 2.0**59, device=device)
             fixed[:1] *= 2.0**-11
-            if isinstance(call.row_weight, Tensor):
-                fixed *= power_of_two(call.row_weight.abs().sum(), 1.0)
+            weight = call.row_weight
+            if isinstance(weight, float):
+                weight = torch.full((), weight * call.targets.numel(), device=device)
+            fixed *= power_of_two(weight.abs().sum(), 1.0)
             return torch.zeros(1, function.size, 2, dtype=torch.int64, device=device), 3, fixed
         form = 2 if self.tuning.vector_atomics and _vector_atomics(device) else 1
         return torch.zeros(self.tuning.copies, function.size, 2, device=device), form, None
