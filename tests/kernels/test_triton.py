@@ -183,3 +183,40 @@ def test_expert_contexts_can_be_differentiated_twice() -> None:
 
     for a, b in zip(curvature(False), curvature(True), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+# Pieces are counted in shared memory whatever the size of the call.
+COUNTED = SMALL._replace(window=40, window_from=0)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize(("experts", "words", "bias", "chunk_bytes"), [(1, 33, True, 1), (3, 140, False, 10**4)])
+def test_knots_counted_in_shared_memory(
+    knots_on_cpu: list[str], deterministic: bool, experts: int, words: int, bias: bool, chunk_bytes: int
+) -> None:
+    torch.manual_seed(6)
+    g, tokens, size = Plif(knots=64, bound=4.0, deterministic=deterministic), 5, 5
+    contexts, weight = leaf(tokens, experts, size), leaf(words, size)
+    prior = torch.log_softmax(torch.randn(tokens, experts), -1).requires_grad_() if experts > 1 else None
+    offset = leaf(words) if bias else None
+    targets, share = torch.randint(words, (tokens,)), torch.rand(tokens).requires_grad_()
+    leaves = [t for t in (contexts, prior, weight, offset, share) if t is not None] + list(g.parameters())
+    for row_weight in (share, None):
+        nll = reference.mixture_nll(contexts, prior, weight, offset, targets, g)
+        slow = nll.mean() if row_weight is None else (row_weight * nll).sum()
+        common = (contexts, prior, weight, offset, targets, g, row_weight, 0.0, chunk_bytes, "float32", None)
+        fast, _ = fused.mixture_nll(*common, COUNTED, 3.0)  # type: ignore[arg-type]
+        some = leaves if row_weight is not None else [t for t in leaves if t is not share]
+        for a, b in zip(torch.autograd.grad(3.0 * slow, some), torch.autograd.grad(3.0 * fast, some), strict=True):
+            torch.testing.assert_close(b, a, rtol=2e-4, atol=2e-5)
+    assert "collect" in knots_on_cpu
+
+
+@pytest.mark.usefixtures("knots_on_cpu")
+def test_few_logits_and_frozen_slopes_are_not_counted() -> None:
+    device = torch.device("cpu")
+    rows = fused.TritonRows
+    assert rows.counts_knots(Plif(knots=64), rows.tuning.window_from, device)
+    assert not rows.counts_knots(Plif(knots=64), rows.tuning.window_from - 1, device)
+    for other in (Plif(knots=64, frozen=True), Plif(knots=5), Identity()):
+        assert not rows.counts_knots(other, rows.tuning.window_from, device)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cuda_on_cpu import Kernel, compiled
+
+from suite.kernels import cuda_source, knot_sums
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where kernels compiled for the CPU are kept for the tests that follow."""
+    return tmp_path_factory.mktemp("cuda_on_cpu")
+
+
+@pytest.fixture
+def knots_on_cpu(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sums of PLIF's pieces run on tensors of the CPU, on a GPU of three multiprocessors with little memory.
+
+    Gives the names of the kernels that were asked for.
+    """
+    asked: list[str] = []
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++ to run CUDA kernels on the CPU")
+
+    def kernel(source: str, name: str, device: torch.device, **defines: Any) -> Kernel:
+        asked.append(name)
+        return compiled(libraries, source, ["prepare", "accumulate", "collect"], **defines)[name]
+
+    monkeypatch.setattr(cuda_source, "kernel", kernel)
+    monkeypatch.setattr(cuda_source, "available", lambda device: True)
+    monkeypatch.setattr(knot_sums, "limits", lambda device: (3, 2048))
+    monkeypatch.setattr(knot_sums, "THREADS", 64)
+    return asked
