@@ -43,6 +43,7 @@ class Tuning(NamedTuple):
     gradient_tile: int = 2048
     rows: int = 4
     warps: int = 4
+    stages: int = 1  # tiles that are loaded ahead
     programs: int = 1500  # at least so many in the gradient's kernel, before its groups of rows grow
     wide_logits: bool = True  # float32 logits for float16 operands
     half_gradients: bool = True  # float16 operands of the gradients' products in TF32
@@ -176,6 +177,7 @@ class TritonRows(RowPass):
             "BIAS": call.bias is not None,
             "FUNCTION": function.kind,
             "COUNT": function.size,
+            "STAGES": tuning.stages,
             "num_warps": tuning.warps,
         }
         bias = unused if call.bias is None else call.bias

@@ -78,6 +78,7 @@ def statistics(  # type: ignore[no-untyped-def]
     WHOLE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Log-normaliser of ROWS rows, and log p of their targets.
 
@@ -92,7 +93,7 @@ def statistics(  # type: ignore[no-untyped-def]
     t, f = _tile(base, columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, BLOCK > WORDS)
     shift = tl.max(t, 1)
     total = tl.zeros([ROWS, BLOCK], tl.float32)
-    for start in range(0, WHOLE, BLOCK):
+    for start in tl.range(0, WHOLE, BLOCK, num_stages=STAGES):
         t, f = _tile(base, start + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, False)
         total += tl.exp(t - shift[:, None]) * f
     if WHOLE < WORDS:
@@ -199,6 +200,7 @@ def gradient(  # type: ignore[no-untyped-def]
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Gradient of BLOCK columns in GROUP rows; columns beyond WORDS become zero.
 
@@ -218,7 +220,7 @@ def gradient(  # type: ignore[no-untyped-def]
         factor = host_scale
     if SCALE == 2:
         factor = tl.load(scale)
-    for first in range(0, GROUP, ROWS):
+    for first in tl.range(0, GROUP, ROWS, num_stages=STAGES):
         row = group * GROUP + first + tl.arange(0, ROWS)
         present = row < rows
         inside = present[:, None] & word[None, :]
@@ -226,7 +228,9 @@ def gradient(  # type: ignore[no-untyped-def]
         part = tl.load(share + row, mask=present, other=0.0)
         target = tl.load(targets + row // experts, mask=present, other=-1)
         at = row.to(tl.int64)[:, None] * stride + index[None, :]
-        z = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
+        # A row's length in memory is even where the number of words is not, and only even masks let loads be wide.
+        filled = present[:, None] & (index < WIDTH)[None, :]
+        z = tl.load(logits + at, mask=filled, other=0.0).to(tl.float32)
         if BIAS:
             z += offset[None, :]
         t, f, slope = transformed(z, table, a, b, COUNT, FUNCTION)
@@ -245,7 +249,6 @@ def gradient(  # type: ignore[no-untyped-def]
         if OF_BIAS:
             column_sums += of_z
         to = row.to(tl.int64)[:, None] * out_stride + index[None, :]
-        filled = present[:, None] & (index < WIDTH)[None, :]
         tl.store(out + to, (of_z * factor).to(out.dtype.element_ty), mask=filled)
     if OF_BIAS:
         collected = of_bias + group.to(tl.int64) * WIDTH + index

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.profiler import record_function
+
+from suite.kernels.devices import runs_triton
 
 # A run's own stream on a GPU, where several runs may share torch's; None draws from torch's.
 _generator: ContextVar[torch.Generator | None] = ContextVar("mask_generator", default=None)
@@ -41,18 +44,33 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return x * draw_mask(x.shape, p, x) * (1.0 / (1.0 - p)) if training and p > 0.0 else x
 
 
-def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
+class Layout(NamedTuple):
+    """What the next layer takes [T, batch, features] as: filled up with zeros, in a dtype."""
+
+    batch: int
+    features: int
+    dtype: torch.dtype
+
+
+def locked_dropout(x: Tensor, p: float, training: bool, layout: Layout | None = None) -> Tensor:
     """Variational dropout (Gal and Ghahramani 2016): one mask for all time steps.
 
     Args:
-        x: [T, B, features]; the mask is shared along T. A [N, features] input has no time and gets a mask a row.
+        x: [T, B, features]; the mask is shared along T.
         p: probability of dropping.
-        training: no-op when False.
+        training: nothing is dropped when False.
+        layout: of the result; that of ``x`` when None.
     """
-    if not training or p == 0.0:
-        return x
-    shape = (1, *x.shape[1:]) if x.dim() == 3 else x.shape
-    return x * draw_mask(shape, p, x) * (1.0 / (1.0 - p))
+    wanted = layout or Layout(x.shape[1], x.shape[2], x.dtype)
+    if training and p > 0.0:
+        mask, scale = draw_mask((1, *x.shape[1:]), p, x), 1.0 / (1.0 - p)
+        if runs_triton(x.device) and x.dtype is not torch.float64:
+            from suite.models.dropout_triton import locked
+
+            return locked(x, mask, scale, *wanted)
+        x = x * mask * scale
+    extra = (0, wanted.features - x.shape[2], 0, wanted.batch - x.shape[1])
+    return functional.pad(x.to(wanted.dtype), extra) if any(extra) else x.to(wanted.dtype)
 
 
 def word_dropout_embedding(tokens: Tensor, weight: Tensor, p: float, training: bool) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from suite.data.base import TextData
-from suite.models.encoders.recurrence import lstm_layer, pad, padded, padded_batch
+from suite.models.dropout import Layout, locked_dropout
+from suite.models.encoders.recurrence import lstm_layer, padded, padded_batch
 from suite.models.heads.head import Head
 from suite.models.language_model import LanguageModel
 from suite.spec.components import create
@@ -163,7 +164,7 @@ def layer(dtype: torch.dtype, inputs: int, hidden: int, batch: int) -> list[torc
     else:
         rows, features = padded_batch(batch, dtype, device), padded(hidden, dtype, device)
         state = torch.zeros(2, 1, rows, features, device=device, dtype=dtype).unbind()
-        entered = pad(x, rows, padded(inputs, dtype, device), dtype)
+        entered = locked_dropout(x, 0.0, False, Layout(rows, padded(inputs, dtype, device), dtype))
         y = lstm_layer(entered, *state, weights, mask, 2.0)[0]
         assert (y[:, :, hidden:] == 0).all(), "padded units stay zero"
         y = y[:, :batch, :hidden]

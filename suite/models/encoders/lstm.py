@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from suite.models.dropout import draw_mask, dropout, locked_dropout, word_dropout_embedding
+from suite.models.dropout import Layout, draw_mask, dropout, locked_dropout, word_dropout_embedding
 from suite.models.encoders.base import Encoded, Encoder, State
-from suite.models.encoders.recurrence import lstm_layer, pad, padded, padded_batch
+from suite.models.encoders.recurrence import lstm_layer, padded, padded_batch
 from suite.spec.types import PositiveInt, Probability
 
 INIT_RANGE = 0.1
@@ -39,10 +39,10 @@ class _Stack(Encoder):
         sizes = [padded(size, dtype, device) for size in self.hidden for _ in ("h", "c")]
         return tuple(torch.zeros(1, rows, size, dtype=dtype, device=device) for size in sizes)
 
-    def enter(self, x: Tensor) -> Tensor:
-        """Embedded words [T, B, E] as the first layer takes them: cast and padded."""
+    def entrance(self, x: Tensor) -> Layout:
+        """How the first layer takes embedded words [T, B, E]: cast and padded."""
         dtype, device = self.half_dtype or x.dtype, x.device
-        return pad(x, padded_batch(x.shape[1], dtype, device), padded(x.shape[2], dtype, device), dtype)
+        return Layout(padded_batch(x.shape[1], dtype, device), padded(x.shape[2], dtype, device), dtype)
 
     def recur(self, layer: nn.Module, x: Tensor, h: Tensor, c: Tensor, weight_drop: float = 0.0) -> list[Tensor]:
         """One layer over a segment, its recurrent matrix weight-dropped: y, and the state after it."""
@@ -91,7 +91,7 @@ class AwdLstm(_Stack):
     def forward(self, inputs: Tensor, state: State) -> Encoded:
         """Encode [T, B] token ids; state as :meth:`initial_state` lays it out."""
         x = word_dropout_embedding(inputs, self.embedding, self.word_dropout, self.training)
-        x = self.enter(locked_dropout(x, self.input_dropout, self.training))
+        x = locked_dropout(x, self.input_dropout, self.training, self.entrance(x))
         carried: list[Tensor] = []
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
@@ -121,7 +121,8 @@ class Lstm(_Stack):
 
     def forward(self, inputs: Tensor, state: State) -> Encoded:
         """Encode [T, B] token ids; state as :meth:`initial_state` lays it out."""
-        x = self.enter(dropout(functional.embedding(inputs, self.embedding), self.dropout, self.training))
+        x = dropout(functional.embedding(inputs, self.embedding), self.dropout, self.training)
+        x = locked_dropout(x, 0.0, self.training, self.entrance(x))
         carried: list[Tensor] = []
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 _LSTM = 2  # cuDNN's mode number
 _BATCH = 8
@@ -36,12 +35,6 @@ def padded(size: int, dtype: torch.dtype, device: torch.device) -> int:
 def padded_batch(batch: int, dtype: torch.dtype, device: torch.device) -> int:
     """Columns of a batch as cuDNN is given it."""
     return -(-batch // _BATCH) * _BATCH if dtype == torch.float16 and device.type == "cuda" else batch
-
-
-def pad(x: Tensor, batch: int, features: int, dtype: torch.dtype) -> Tensor:
-    """``x`` [T, B, F] in ``dtype`` with zeros up to [T, batch, features]."""
-    extra = (0, features - x.shape[-1], 0, batch - x.shape[-2])
-    return functional.pad(x.to(dtype), extra) if any(extra) else x.to(dtype)
 
 
 class Sizes(NamedTuple):
@@ -178,7 +171,7 @@ def lstm_layer(
     """One layer over a segment on a GPU: its output and the state after it, padded as the input is.
 
     Args:
-        x: [T, B, I] in the dtype to compute in, padded (:func:`pad`).
+        x: [T, B, I] in the dtype to compute in, padded (:func:`padded`).
         h: [1, B, H] in that dtype; it and ``c`` get no gradient: back-propagation ends at a segment's edge.
         c: [1, B, H].
         weights: float32 masters [4 H, I], [4 H, H], [4 H], [4 H].
