@@ -2,9 +2,9 @@
 //
 // The sums are integers: dz times a power of two, rounded. A block keeps a window of pieces in shared memory as 32-bit
 // numbers, where an addition is one native instruction, and adds what leaves their range to 64-bit sums in global
-// memory when the addition wraps. So a total is exact whatever the order, and no bound on a block's share is needed: the
-// factor leaves a typical logit some 18 bits. Logits outside of the window, on the end pieces (which extend without
-// bound) and with a very large gradient go to the 64-bit sums directly.
+// memory when an addition wraps. So a total is exact whatever the order, and no bound on a block's share is needed:
+// the factor leaves a typical logit some 20 bits. Logits outside of the window, on the end pieces (which extend
+// without bound) and with a very large gradient go to the 64-bit sums directly.
 //
 // Defines: LOGITS and GRADIENT (types: 0 float32, 1 bfloat16, 2 float16), BIAS (0 or 1), WINDOW (pieces,
 // a multiple of 4, at most all but the two ends).
@@ -42,17 +42,17 @@ constexpr int TAKEN = 8;
 #endif
 constexpr int AT_ONCE = 4;  // elements whose atomics are under way together
 constexpr int ROWS = 2;     // rows of which a thread takes the same columns, with one look at the bias
-constexpr float LARGE = 1073741824.0f;           // 2^30: beyond it a number is not for 32 bits
-constexpr float HUGE_SUM = 4611686018427387904.0f;  // 2^62
-constexpr float INTEGERS = 8388608.0f;           // 2^23: from here on float32 has the integers alone
+constexpr float LARGE = 1073741824.0f;              // 2^30: beyond it a number is not for 32 bits
+constexpr float HUGE_SUM = 4611686018427387904.0f;  // 2^62: nor for 64
+constexpr float INTEGERS = 8388608.0f;              // 2^23: from here on float32 has the integers alone
 constexpr int INTEGERS_BITS = 0x4b000000;
 
 // What `prepare` decides for a call.
 struct Plan {
-    int first;        // piece with which the window begins, at least 1
-    int broken;       // whether a logit's part was no finite number
-    float unit;       // factor on dz; A's is the same, with distances in lengths of a piece
-    float end_unit;   // factor on A of the end pieces, with distances as they are
+    int first;       // piece with which the window begins, at least 1
+    int broken;      // whether a logit's part was no number, or too large
+    float unit;      // factor on dz; A's is the same, with distances in lengths of a piece
+    float end_unit;  // factor on A of the end pieces, with distances as they are
 };
 
 template <int TYPE>
@@ -156,7 +156,8 @@ __device__ __forceinline__ void tally(const float (&z)[AT_ONCE], const float (&o
 // `sums` [2, count]. A gradient of zero counts for nothing, whatever its logit is.
 extern "C" __global__ void __launch_bounds__(1024, 1)
 accumulate(const void* __restrict__ logits, const void* __restrict__ gradient, const float* __restrict__ bias,
-           int4* slabs, Wide* sums, Plan* plan, int rows, int width, int count, int fresh, float bound, float per_unit) {
+           int4* slabs, Wide* sums, Plan* plan, int rows, int width, int count, int fresh, float bound,
+           float per_unit) {
     const unsigned columns = 32 * TAKEN;  // of a warp
     const unsigned segments = (unsigned(width) + columns - 1) / columns;
     const unsigned units = (unsigned(rows) + ROWS - 1) / ROWS * segments;
@@ -239,9 +240,9 @@ __device__ __forceinline__ float power_of_two_below(float v) {
 
 // Decide the window and the factors of a call, and lay out the bias; one block of a power of two threads.
 //
-// `logits` [rows, width] are those of the first chunk. `weights` [tokens] or, where null, `uniform`; `scale`, a number
-// on the device, or `host_scale`: the factor on the gradients. `elements`: logits of the whole call. `padded` [width]
-// gets the bias [words].
+// `logits` [rows, width] are those of the first chunk. `weights` [tokens], or `uniform` unless `weighted`. `scale`, a
+// number on the device, or `host_scale` unless `scaled`: the factor on the gradients. `elements`: logits of the whole
+// call. `padded` [width] gets the bias [words].
 extern "C" __global__ void __launch_bounds__(1024, 1)
 prepare(const void* __restrict__ logits, const float* __restrict__ bias, const float* __restrict__ slopes,
         const float* __restrict__ weights, const float* __restrict__ scale, float* padded, Plan* plan, int rows,
@@ -294,9 +295,9 @@ prepare(const void* __restrict__ logits, const float* __restrict__ bias, const f
         // Sum of |dz| over the call: at most 2 sum |w| steepest scale, and on average over the logits that / elements.
         const float all = weighted ? weight[0] : float(tokens) * fabsf(uniform);
         const float most = fmaxf(2.0f * all * steepest[0] * (scaled ? *scale : host_scale), 1e-30f);
-        // 2^21 for the average of a row that had all the weight: a typical logit gets 2^18 or so, and the sums 2^48 for
-        // 10^8 logits. For the end pieces, 2^51 leaves room for distances of 2^11 on all of the gradient.
-        plan->unit = power_of_two_below(fminf(fminf(2097152.0f * elements, 5.7e17f) / most, 1e30f));
+        // 2^23 for that average: as slopes are below the steepest, a typical logit gets 2^20 or so, and wraps are rare.
+        // All of 10^8 logits make 2^50. On the end pieces 2^51 leaves room for all of them at distances of 2^11.
+        plan->unit = power_of_two_below(fminf(fminf(8388608.0f * elements, 5.7e17f) / most, 1e30f));
         plan->end_unit = power_of_two_below(fminf(2.2517998e15f / most, 1e30f));
     }
 }

@@ -217,6 +217,21 @@ def products_alone(x: Inputs, arithmetic: str) -> Callable[[], Any]:
     return step
 
 
+def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
+    """PLIF with its sums in shared memory and by global atomics, between the identity and slopes that have none."""
+    plif = Plif().cuda()
+    yield one_pass(x, Identity(), arithmetic)
+    yield one_pass(x, Plif(frozen=True).cuda(), arithmetic, ", frozen")
+    yield one_pass(x, plif, arithmetic, ", global atomics", Tuning(window=0))
+    yield one_pass(x, Plif(deterministic=True).cuda(), arithmetic, ", global, deterministic", Tuning(window=0))
+    for window in (12_288, 20_480, 28_672):
+        yield one_pass(x, plif, arithmetic, f", window of {window}", Tuning(window=window, window_from=0))
+    twice = Tuning(chunk_bytes=tuple(2 * size for size in Tuning().chunk_bytes))  # type: ignore[arg-type]
+    yield one_pass(x, plif, arithmetic, ", chunks twice as large", twice)
+    yield one_pass(x, plif, arithmetic, ", tile 1024", Tuning(statistics_tile=1024, gradient_tile=1024))
+    yield one_pass(x, plif, arithmetic, ", tile 4096", Tuning(statistics_tile=4096, gradient_tile=4096))
+
+
 def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
     """(title, inputs, cases) of each sweep."""
     x = Inputs.random(*SHAPES["ptb"])
@@ -253,17 +268,11 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
             for programs in (500, 4000):
                 found.append(one_pass(x, g, arithmetic, f", {programs} programs", Tuning(programs=programs)))
         yield f"tiles, {arithmetic}", x, found
-    plif = Plif().cuda()
-    variants = [Tuning(vector_atomics=vector, copies=copies) for vector in (True, False) for copies in (1, 2, 8)]
-    variants += [Tuning(statistics_tile=tile, gradient_tile=tile) for tile in (1024, 4096)]
-    yield (
-        "PLIF",
-        x,
-        [
-            one_pass(x, plif, "tf32", f", vector {t.vector_atomics}, {t.copies} copies, tile {t.gradient_tile}", t)
-            for t in variants
-        ],
-    )
+    for arithmetic in ("tf32", "bfloat16"):
+        yield f"PLIF, {arithmetic}", x, list(plif_forms(x, arithmetic))
+    one = Inputs.random(1400, 1, 400, 10_000)
+    for arithmetic in ("tf32", "bfloat16"):
+        yield f"PLIF, one softmax, {arithmetic}", one, list(plif_forms(one, arithmetic))
     y = Inputs.random(*SHAPES["large"])
     large = [(64, 2048, 4), (128, 2048, 4), (192, 2048, 4), (256, 2048, 4), (128, 4096, 4)]
     yield (

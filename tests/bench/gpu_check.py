@@ -12,7 +12,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from suite.kernels import chunked, fused, reference
+from suite.kernels import chunked, fused, knot_sums, reference
 from suite.kernels.fused import Tuning
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Any] = {
     "plif, deterministic": lambda: Plif(knots=2000, slope_std=0.2, deterministic=True),
     "network": lambda: MonotonicNetwork(units=20, bound=4.0),
 }
+COUNTED = Tuning(window_from=0)
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -92,6 +93,9 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
         forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
     if arithmetic == "tf32":
         forms["triton, TF32 gradients"] = lambda *a: fused.mixture_nll(*a, None, Tuning(half_gradients=False))
+    if name.startswith("plif"):  # the others at this size are by global atomics
+        forms["triton, knots in shared memory"] = lambda *a: fused.mixture_nll(*a, None, COUNTED)
+        forms["triton, some knots there"] = lambda *a: fused.mixture_nll(*a, None, COUNTED._replace(window=128))
     if name == "plif":
         forms["triton, scalar atomics"] = lambda *a: fused.mixture_nll(*a, None, Tuning(vector_atomics=False, copies=4))
     if name == "identity":
@@ -156,16 +160,74 @@ def projected(arithmetic: str) -> dict[str, Any]:
     }
 
 
-def repeats() -> dict[str, Any]:
-    """Whether the deterministic sums of PLIF's knots repeat bit for bit."""
-    g = Plif(knots=500, deterministic=True).cuda()
+def counted(arithmetic: str, spread: float) -> dict[str, Any]:
+    """PLIF's sums at full size in shared memory beside those by global atomics, a third of the tokens weightless.
+
+    One chunk, so that both have the same logits; ``spread``: their standard deviation, the bound is 20.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
+    torch.manual_seed(4)
+    g = Plif().cuda()
+    (contexts, prior, weight, bias, share), targets = problem(g, 15, True, True)
+    assert contexts is not None
+    assert weight is not None
+    assert share is not None
+    with torch.no_grad():
+        weight *= spread / (0.4 * (0.39 * SIZE) ** 0.5)
+        share[::3] = 0.0
+    tensors = [contexts, prior, weight, bias]
+
+    def slopes(tuning: Tuning) -> Tensor:
+        arguments = (*tensors, targets, g, share, 0.0, 10**9, arithmetic, None, tuning)
+        return torch.autograd.grad(fused.mixture_nll(*arguments)[0], g.raw_slopes)[0]  # type: ignore[arg-type]
+
+    found = error([slopes(COUNTED)], [slopes(Tuning(window=0)).double()])
+    # The sums are taken of the rounded gradient by z, the others of that by t before it is rounded.
+    allowed = {"float32": 2e-5, "tf32": 1e-3, "float16": 1e-3, "bfloat16": 8e-3}[arithmetic]
+    return {
+        "g": "plif, 100,000 knots",
+        "K": 15,
+        "weights": True,
+        "arithmetic": arithmetic,
+        "form": f"knots in shared memory beside global, logits +-{spread:g}",
+        "error": found,
+        "verdict": "ok" if found <= allowed else "TOO LARGE",
+    }
+
+
+def repeats(deterministic: bool, tuning: Tuning) -> dict[str, Any]:
+    """Whether the sums of PLIF's knots repeat bit for bit, replays of a graph among them."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    g = Plif(knots=500, deterministic=deterministic).cuda()
     tensors, targets = problem(g, 15, True, False)
-    found = []
-    for _ in range(3):
-        loss, _ = fused.mixture_nll(*tensors[:4], targets, g)  # type: ignore[arg-type]
-        found.append(torch.autograd.grad(loss, g.raw_slopes)[0])
-    same = all(torch.equal(found[0], other) for other in found[1:])
-    return {"g": "plif, deterministic", "form": "repeats bit for bit", "verdict": "ok" if same else "DIFFERS"}
+
+    def step() -> Tensor:
+        loss, _ = fused.mixture_nll(*tensors[:4], targets, g, chunk_bytes=10**6, tuning=tuning)  # type: ignore[arg-type]
+        return torch.autograd.grad(loss, g.raw_slopes)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        found = [step().clone() for _ in range(3)]
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = step()
+    replayed = []
+    for _ in range(2):
+        graph.replay()
+        replayed.append(out.clone())
+    graph.reset()
+    same = all(torch.equal(found[0], other) for other in found[1:]) and torch.equal(*replayed)
+    # cuBLAS may take another algorithm in a graph.
+    close = error([replayed[0]], [found[0].double()]) < 1e-4
+    blocks, shared = knot_sums.limits(torch.device("cuda"))
+    where = f"shared memory, {blocks} blocks of at most {shared} bytes" if tuning.window else "global memory"
+    return {
+        "g": "plif, deterministic" if deterministic else "plif",
+        "form": f"repeats bit for bit, in {where}",
+        "verdict": "ok" if same and close else "DIFFERS" if close else "GRAPH DIFFERS",
+    }
 
 
 def check() -> bool:
@@ -182,7 +244,11 @@ def check() -> bool:
                 message = f"{type(failure).__name__}: {failure}".splitlines()[0][:160]
                 rows.append({"g": name, "K": rest[0], "arithmetic": arithmetic, "verdict": message})
         rows.append(_tried(lambda arithmetic=arithmetic: projected(arithmetic)))  # type: ignore[misc]
-    rows.append(_tried(repeats))
+        for spread in (1.0, 15.0):
+            rows.append(_tried(lambda arithmetic=arithmetic, spread=spread: counted(arithmetic, spread)))  # type: ignore[misc]
+    rows.append(_tried(lambda: repeats(True, Tuning(window=0))))
+    for deterministic in (False, True):
+        rows.append(_tried(lambda deterministic=deterministic: repeats(deterministic, COUNTED)))  # type: ignore[misc]
     print(tabulate(rows, headers="keys", floatfmt=".2e"), flush=True)
     wrong = [row for row in rows if row["verdict"] != "ok"]
     print(f"{len(rows)} checks, {len(wrong)} wrong", flush=True)

@@ -157,7 +157,7 @@ def test_small_gradients_are_not_lost_beside_large_ones() -> None:
     found = counted(made, z, of_z, scale, 2000)[1]
     low = slice(800, 900)
     assert 0.0 < truth[low].sum() < 1e-3 * truth.sum()
-    assert (found[low] - truth[low]).norm() < 1e-4 * truth[low].norm()
+    assert (found[low] - truth[low]).norm() < 1e-3 * truth[low].norm()
 
 
 def test_a_gradient_that_is_no_number_shows_in_every_sum() -> None:
