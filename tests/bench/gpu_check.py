@@ -182,8 +182,9 @@ def counted(arithmetic: str, spread: float) -> dict[str, Any]:
         return torch.autograd.grad(fused.mixture_nll(*arguments)[0], g.raw_slopes)[0]  # type: ignore[arg-type]
 
     found = error([slopes(COUNTED)], [slopes(Tuning(window=0)).double()])
-    # The sums are taken of the rounded gradient by z, the others of that by t before it is rounded.
-    allowed = {"float32": 2e-5, "tf32": 1e-3, "float16": 1e-3, "bfloat16": 8e-3}[arithmetic]
+    # In float32 a distance from a knot, in lengths of a piece, is exact to 2e-3 here; and these sums are taken of the
+    # rounded gradient by z, the others of that by t before it is rounded.
+    allowed = {"float32": 2e-4, "tf32": 1e-3, "float16": 1e-3, "bfloat16": 8e-3}[arithmetic]
     return {
         "g": "plif, 100,000 knots",
         "K": 15,

@@ -87,7 +87,8 @@ class Plif(Pointwise):
         bound: half-width of the interval that carries the pieces.
         slope_std: standard deviation of w at the start; 0 starts as the softmax.
         frozen: keep the random slopes as they are drawn (the control of Parthiban et al. 2021, tables 3 and 4).
-        deterministic: sum knot gradients in a fixed order, so that a GPU run repeats bit for bit (slower).
+        deterministic: sum knot gradients so that a GPU run repeats bit for bit; slower but where
+            :mod:`suite.kernels.knot_sums` counts them, which repeats anyway.
     """
 
     def __init__(
