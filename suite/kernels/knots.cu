@@ -42,6 +42,8 @@ constexpr int TAKEN = 8;
 #endif
 constexpr int AT_ONCE = 4;  // elements whose atomics are under way together
 constexpr int ROWS = 2;     // rows of which a thread takes the same columns, with one look at the bias
+constexpr int QUADS = WINDOW / 2;  // fours of numbers in a block's window
+constexpr int STORED = 4;          // of them that a thread adds to its slab at once
 constexpr float LARGE = 1073741824.0f;              // 2^30: beyond it a number is not for 32 bits
 constexpr float HUGE_SUM = 4611686018427387904.0f;  // 2^62: nor for 64
 constexpr float INTEGERS = 8388608.0f;              // 2^23: from here on float32 has the integers alone
@@ -90,6 +92,8 @@ __device__ __forceinline__ unsigned wrapped(unsigned old, unsigned added) {
     const unsigned sum = old + added;
     return (old ^ sum) & (added ^ sum);
 }
+
+__device__ __forceinline__ bool any(const int4& v) { return (v.x | v.y | v.z | v.w) != 0; }
 
 // What a wrapped sum lacks.
 __device__ __forceinline__ void carry(Wide* sum, bool upwards) {
@@ -169,7 +173,7 @@ accumulate(const void* __restrict__ logits, const void* __restrict__ gradient, c
     DYNAMIC_SHARED(pool);
     int4* quads = reinterpret_cast<int4*>(pool);
     unsigned* tallies = reinterpret_cast<unsigned*>(pool);
-    for (int i = threadIdx.x; i < WINDOW / 2; i += blockDim.x) quads[i] = int4{0, 0, 0, 0};
+    for (int i = threadIdx.x; i < QUADS; i += blockDim.x) quads[i] = int4{0, 0, 0, 0};
     const Knots knots{count, bound, per_unit, 2.0f * bound / float(count)};
     const int first = plan->first;
     const unsigned origin = unsigned(INTEGERS_BITS + first);
@@ -213,22 +217,30 @@ accumulate(const void* __restrict__ logits, const void* __restrict__ gradient, c
     }
 
     __syncthreads();
-    int4* slab = slabs + (unsigned long long)(blockIdx.x) * (WINDOW / 2);
-    for (int i = threadIdx.x; i < WINDOW / 2; i += blockDim.x) {
-        const int4 mine = quads[i];
-        if (fresh) {
-            slab[i] = mine;
-        } else if (mine.x | mine.y | mine.z | mine.w) {
-            const int4 there = slab[i];
-            const unsigned old[4] = {unsigned(there.x), unsigned(there.y), unsigned(there.z), unsigned(there.w)};
+    int4* slab = slabs + (unsigned long long)(blockIdx.x) * QUADS;
+    for (int start = threadIdx.x; start < QUADS; start += STORED * blockDim.x) {
+        int4 there[STORED];
+#pragma unroll
+        for (int k = 0; k < STORED; ++k) {
+            const int i = start + k * int(blockDim.x);
+            there[k] = int4{0, 0, 0, 0};
+            if (!fresh && i < QUADS && any(quads[i])) there[k] = slab[i];
+        }
+#pragma unroll
+        for (int k = 0; k < STORED; ++k) {
+            const int i = start + k * int(blockDim.x);
+            if (i >= QUADS || (!fresh && !any(quads[i]))) continue;
+            const int4 mine = quads[i];
+            const unsigned old[4] = {unsigned(there[k].x), unsigned(there[k].y), unsigned(there[k].z),
+                                     unsigned(there[k].w)};
             const unsigned added[4] = {unsigned(mine.x), unsigned(mine.y), unsigned(mine.z), unsigned(mine.w)};
             slab[i] = int4{int(old[0] + added[0]), int(old[1] + added[1]), int(old[2] + added[2]),
                            int(old[3] + added[3])};
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                const int place = 4 * i + k, of_start = place >= WINDOW;
-                if (wrapped(old[k], added[k]) >> 31)
-                    carry(sums + of_start * count + first + place - of_start * WINDOW, int(added[k]) > 0);
+            for (int part = 0; part < 4; ++part) {
+                const int place = 4 * i + part, of_start = place >= WINDOW;
+                if (wrapped(old[part], added[part]) >> 31)
+                    carry(sums + of_start * count + first + place - of_start * WINDOW, int(added[part]) > 0);
             }
         }
     }

@@ -273,6 +273,8 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
     one = Inputs.random(1400, 1, 400, 10_000)
     for arithmetic in ("tf32", "bfloat16"):
         yield f"PLIF, one softmax, {arithmetic}", one, list(plif_forms(one, arithmetic))
+    few = Inputs.random(140, 1, 400, 10_000)
+    yield "PLIF, few logits", few, list(plif_forms(few, "tf32"))
     y = Inputs.random(*SHAPES["large"])
     large = [(64, 2048, 4), (128, 2048, 4), (192, 2048, 4), (256, 2048, 4), (128, 4096, 4)]
     yield (

@@ -33,6 +33,6 @@ def knots_on_cpu(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(cuda_source, "kernel", kernel)
     monkeypatch.setattr(cuda_source, "available", lambda device: True)
-    monkeypatch.setattr(knot_sums, "limits", lambda device: (3, 2048))
+    monkeypatch.setattr(knot_sums, "limits", lambda device: (3, 8192))
     monkeypatch.setattr(knot_sums, "THREADS", 64)
     return asked
