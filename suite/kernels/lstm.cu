@@ -114,8 +114,8 @@ __device__ __forceinline__ Value encode(float v) { return v; }
 #endif
 
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
-// Finite x far from 0 give infinity or 0 in the quotient, and so -1 or 1.
-__device__ __forceinline__ float hyperbolic(float x) { return 1.0f - 2.0f / (1.0f + __expf(2.0f * x)); }
+// Finite x far from 0 give 0 or 2 for the quotient, and so 1 or -1.
+__device__ __forceinline__ float hyperbolic(float x) { return 1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * x)); }
 
 __device__ __forceinline__ bool lacks(const uint4& v) {
     return max(max(v.x, v.y), max(v.z, v.w)) == ABSENT;

@@ -70,8 +70,6 @@ def test_the_kernels_compute_an_lstm_and_its_gradients(
     truth = results(dtype, None, steps, hidden, batch)
     found = results(dtype, layout, steps, hidden, batch)
     again = results(dtype, layout, steps, hidden, batch)
-    for name, expected, value, same in zip(
-        ("y", "h", "c", "x", "w", "r", "b", "b"), truth, found, again, strict=True
-    ):
+    for name, expected, value, same in zip(("y", "h", "c", "x", "w", "r", "b", "b"), truth, found, again, strict=True):
         assert (value - expected).norm() <= 6 * ROUNDING[dtype] * expected.norm(), name
         assert torch.equal(value, same), name

@@ -28,6 +28,11 @@ _WARPS = 12  # a multiple of the 4 parts of a multiprocessor, or registers lie i
 _REGISTERS = 168  # of a thread, with so many warps
 
 
+def _up(size: int, part: int) -> int:
+    """Parts that hold ``size``."""
+    return -(-size // part)
+
+
 class Plan(NamedTuple):
     """How a layer is laid over a GPU.
 
@@ -48,12 +53,12 @@ class Plan(NamedTuple):
     @property
     def blocks(self) -> int:
         """Blocks that own units; backward runs whole groups of four."""
-        return -(-self.hidden // self.units)
+        return _up(self.hidden, self.units)
 
     @property
     def grouped(self) -> int:
         """The same up to a multiple of four."""
-        return -(-self.blocks // 4) * 4
+        return _up(self.blocks, 4) * 4
 
     @property
     def threads(self) -> int:
@@ -63,21 +68,23 @@ class Plan(NamedTuple):
     @property
     def chunks(self) -> int:
         """Pieces of 64 bytes of a row of the matrix that a warp multiplies."""
-        return -(-(-(-self.hidden * self.dtype.itemsize // 64)) // self.warps)
+        return _up(_up(self.hidden * self.dtype.itemsize, 64), self.warps)
 
     @property
     def resident(self) -> int:
         """Of those, how many stay in registers beside a time step's operands and sums; the rest in shared memory."""
-        tiles, columns = self.units // 4, -(-self.batch // 8)
-        items = -(-self.batch * self.units // self.threads)
+        tiles, columns = self.units // 4, _up(self.batch, 8)
+        items = _up(self.batch * self.units, self.threads)
         free = _REGISTERS - 4 * columns * (self.chunks + tiles) - 12 * (1 + items)
-        return min(self.chunks, max(0, free // (8 * tiles)))
+        if free >= 8 * tiles * self.chunks:
+            return self.chunks
+        return max(0, (free - 16) // (8 * tiles))  # reading from shared memory takes registers too
 
     @property
     def shared(self) -> int:
         """Bytes of shared memory: what registers do not hold, and a sum for every warp, sequence and row."""
         matrix = (self.chunks - self.resident) * (self.units // 4) * 2 * self.threads * 16
-        return matrix + 4 * self.warps * -(-self.batch // 8) * 8 * (4 * self.units + 4)
+        return matrix + 4 * self.warps * _up(self.batch, 8) * 8 * (4 * self.units + 4)
 
     def kernel(self, name: str, device: torch.device) -> cuda_source.Kernel:
         """One of the file's kernels for this layer."""
@@ -104,12 +111,16 @@ def plan(hidden: int, batch: int, dtype: torch.dtype, device: torch.device) -> P
         dtype: of the products; float32 stands for TF32.
         device: with its index.
     """
-    if dtype not in _KINDS or batch > _LARGEST_BATCH or hidden * dtype.itemsize % 16 or not cuda_source.available(device):
+    if (
+        dtype not in _KINDS
+        or batch > _LARGEST_BATCH
+        or hidden * dtype.itemsize % 16
+        or not cuda_source.available(device)
+    ):
         return None
-    found = torch.cuda.get_device_properties(device)
-    units = next(n for n in range(4, hidden + 4, 4) if -(-hidden // (4 * n)) * 4 <= found.multi_processor_count)
-    made = Plan(dtype, hidden, batch, units)
-    if made.shared > found.shared_memory_per_block_optin:
+    most = torch.cuda.get_device_properties(device).multi_processor_count
+    made = next(p for n in range(4, hidden + 4, 4) if (p := Plan(dtype, hidden, batch, n)).grouped <= most)
+    if made.shared > cuda_source.largest_shared(device):
         return None
     names = ("lstm_forward", "lstm_backward")
     runs = [made.kernel(name, device).blocks_per_multiprocessor(made.threads, made.shared) for name in names]
@@ -206,7 +217,14 @@ class _PersistentLstm(torch.autograd.Function):
 
 
 def persistent_layer(
-    x: Tensor, h: Tensor, c: Tensor, weights: list[Tensor], mask: Tensor | None, scale: float, sizes: Sizes, layout: Plan
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    weights: list[Tensor],
+    mask: Tensor | None,
+    scale: float,
+    sizes: Sizes,
+    layout: Plan,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One layer over a segment; see :func:`suite.models.encoders.recurrence.lstm_layer`."""
     y, last_h, last_c = _PersistentLstm.apply(x, h, c, sizes, mask, scale, layout, *weights)  # type: ignore[no-untyped-call]
