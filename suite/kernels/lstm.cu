@@ -33,6 +33,7 @@ constexpr int STRIDE = ROWS + 4;  // twice it is 8 modulo 32 banks: a tile's sum
 constexpr int ITEMS = (BATCH * UNITS + THREADS - 1) / THREADS;  // (sequence, unit) pairs of a thread
 constexpr unsigned ALL = 0xffffffffu;
 constexpr unsigned ABSENT = 0xffffffffu;  // a NaN that no conversion makes
+constexpr int PATIENCE = 1 << 24;         // more than ten seconds of loads: the launch fails rather than hang
 static_assert(ROWS % 16 == 0 && HIDDEN % PIECE == 0 && RESIDENT <= OWN, "sizes");
 
 #ifdef CUDA_ON_CPU
@@ -180,7 +181,7 @@ struct Matrix {
                     v[j][n] = load_shared_by_all(at + n * 8 * pitch + j * CHUNK);
             }
         }
-        while (wait) {
+        for (int asked = 0; wait; ++asked) {
             bool absent = false;
 #pragma unroll
             for (int j = 0; j < OWN; ++j) {
@@ -188,6 +189,7 @@ struct Matrix {
                 for (int n = 0; n < N_TILES; ++n) absent |= lacks(v[j][n]);
             }
             if (!__any_sync(ALL, absent)) break;
+            if (asked == PATIENCE) __trap();
 #pragma unroll
             for (int j = 0; j < OWN; ++j) {
 #pragma unroll
@@ -366,16 +368,17 @@ lstm_backward(const Value* __restrict__ of_h, const Value* __restrict__ recurren
                 const Item item(i);
                 const float* slot = exchange + (blockIdx.x * 4 * BATCH + item.sequence) * UNITS + item.own;
                 unsigned part[4] = {};
-                bool missing;
-                do {
-                    missing = false;
+                for (int asked = 0;; ++asked) {
+                    bool missing = false;
                     if (item.real) {
 #pragma unroll
                         for (int r = 0; r < 4; ++r) part[r] = load_word(slot + r * BATCH * UNITS);
 #pragma unroll
                         for (int r = 0; r < 4; ++r) missing |= (part[r] & 1u) != parity;
                     }
-                } while (__any_sync(ALL, missing));
+                    if (!__any_sync(ALL, missing)) break;
+                    if (asked == PATIENCE) __trap();
+                }
 #pragma unroll
                 for (int r = 0; r < 4; ++r) of_y[i] += __uint_as_float(part[r]);
             }
