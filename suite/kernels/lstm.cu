@@ -31,6 +31,7 @@ constexpr int M_TILES = ROWS / 16;
 constexpr int N_TILES = (BATCH + 7) / 8;
 constexpr int STRIDE = ROWS + 4;  // twice it is 8 modulo 32 banks: a tile's sums go to 32 banks
 constexpr int ITEMS = (BATCH * UNITS + THREADS - 1) / THREADS;  // (sequence, unit) pairs of a thread
+constexpr int SUMS = (BATCH * ROWS + THREADS - 1) / THREADS;    // sums that a thread makes for its group
 constexpr unsigned ALL = 0xffffffffu;
 constexpr unsigned ABSENT = 0xffffffffu;  // a NaN that no conversion makes
 constexpr int PATIENCE = 1 << 24;         // more than ten seconds of loads: the launch fails rather than hang
@@ -144,7 +145,8 @@ struct Matrix {
         return rest + (((chunk - RESIDENT) * M_TILES + tile) * 2 + half) * THREADS + threadIdx.x;
     }
 
-    // fetch(row, k): PIECE values from k on; k is below HIDDEN.
+    // fetch(row, k): PIECE values from k on; k is below HIDDEN. Nothing branches, so that the loads do not wait for
+    // each other.
     template <class Fetch> __device__ __forceinline__ void fill(Fetch fetch) {
         const int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, place = threadIdx.x % 4;
 #pragma unroll
@@ -154,8 +156,8 @@ struct Matrix {
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
                     const int k = (warp * OWN + j) * CHUNK + place * PIECE;
-                    uint4 v = make_uint4(0, 0, 0, 0);
-                    if (k < HIDDEN) v = fetch(m * 16 + half * 8 + group, k);
+                    uint4 v = fetch(m * 16 + half * 8 + group, k < HIDDEN ? k : 0);
+                    if (k >= HIDDEN) v = make_uint4(0, 0, 0, 0);
 #if TYPE == 2
                     v = make_uint4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
 #endif
@@ -268,9 +270,9 @@ lstm_forward(const float* __restrict__ projected, const Value* __restrict__ recu
     float* sums = reinterpret_cast<float*>(memory + sizeof(uint4) * (OWN - RESIDENT) * M_TILES * 2 * THREADS);
     matrix.fill([&](int row, int k) {
         const int unit = blockIdx.x * UNITS + row % UNITS;
-        if (unit >= HIDDEN) return make_uint4(0, 0, 0, 0);
-        const long long line = (long long)(row / UNITS) * HIDDEN + unit;
-        return *reinterpret_cast<const uint4*>(recurrent + line * HIDDEN + k);
+        const long long line = (long long)(row / UNITS) * HIDDEN + min(unit, HIDDEN - 1);
+        const uint4 found = *reinterpret_cast<const uint4*>(recurrent + line * HIDDEN + k);
+        return unit < HIDDEN ? found : make_uint4(0, 0, 0, 0);
     });
     float c[ITEMS], shift[ITEMS][4], next[ITEMS][4];
 #pragma unroll
@@ -330,38 +332,51 @@ lstm_backward(const Value* __restrict__ of_h, const Value* __restrict__ recurren
     const int team = blockIdx.x / 4, rank = blockIdx.x % 4;
     matrix.fill([&](int row, int k) {
         const int unit = team * ROWS + row;
+        const Value* column = recurrent + ((long long)rank * HIDDEN + k) * HIDDEN + min(unit, HIDDEN - 1);
         union { Value values[PIECE]; uint4 whole; } found;
-        found.whole = make_uint4(0, 0, 0, 0);
-        if (unit < HIDDEN) {
 #pragma unroll
-            for (int e = 0; e < PIECE; ++e)
-                found.values[e] = recurrent[((long long)rank * HIDDEN + k + e) * HIDDEN + unit];
-        }
-        return found.whole;
+        for (int e = 0; e < PIECE; ++e) found.values[e] = column[e * HIDDEN];
+        return unit < HIDDEN ? found.whole : make_uint4(0, 0, 0, 0);
     });
-    float of_c[ITEMS] = {}, shift[ITEMS][4] = {};
-    unsigned parity = 0;
-    for (int t = steps - 1; t >= 0; --t) {
-        float a[ITEMS][4], c[ITEMS], before[ITEMS], of_y[ITEMS];
+    float of_c[ITEMS] = {}, shift[ITEMS][4] = {}, c[ITEMS], before[ITEMS], first[ITEMS];
+    Value of_y[ITEMS], saved[ITEMS][4];
+    // Asks for what time step t needs beside the others' gradients; not decoded here, which would wait for it.
+    const auto ask = [&](int t) {
 #pragma unroll
         for (int i = 0; i < ITEMS; ++i) {
             const Item item(i);
-            c[i] = before[i] = of_y[i] = a[i][0] = a[i][1] = a[i][2] = a[i][3] = 0.0f;
             if (!item.real) continue;
-            of_y[i] = decode(of_h[item.at(t)]), c[i] = cells[item.at(t)];
-            before[i] = t > 0 ? cells[item.at(t - 1)] : decode(first_c[item.at(0)]);
+            of_y[i] = of_h[item.at(t)];
+            before[i] = t > 0 ? cells[item.at(t - 1)] : first[i];
 #pragma unroll
-            for (int g = 0; g < 4; ++g) a[i][g] = decode(gates[item.gate_at(t) + g * HIDDEN]);
+            for (int g = 0; g < 4; ++g) saved[i][g] = gates[item.gate_at(t) + g * HIDDEN];
         }
+    };
+#pragma unroll
+    for (int i = 0; i < ITEMS; ++i) {
+        const Item item(i);
+        c[i] = before[i] = 0.0f, of_y[i] = saved[i][0] = saved[i][1] = saved[i][2] = saved[i][3] = 0;
+        first[i] = item.real ? decode(first_c[item.at(0)]) : 0.0f;
+        if (item.real) c[i] = cells[item.at(steps - 1)];
+    }
+    ask(steps - 1);
+    unsigned parity = 0;
+    for (int t = steps - 1; t >= 0; --t) {
+        float of_shown[ITEMS] = {};
         if (t + 1 < steps) {
             parity ^= 1;
             matrix.multiply(of_gates + (long long)(t + 1) * BATCH * 4 * HIDDEN + rank * HIDDEN, 4 * HIDDEN, true, sums);
             __syncthreads();
-            for (int e = threadIdx.x; e < BATCH * ROWS; e += THREADS) {
-                const int sequence = e / ROWS, row = e % ROWS, block = team * 4 + row / UNITS;
-                const unsigned word = __float_as_uint(total(sums, sequence, row));
-                store_word(exchange + ((block * 4 + rank) * BATCH + sequence) * UNITS + row % UNITS,
-                           (word & ~1u) | parity);
+            unsigned own[SUMS];
+#pragma unroll
+            for (int i = 0; i < SUMS; ++i) {
+                const int e = min(i * THREADS + (int)threadIdx.x, BATCH * ROWS - 1);
+                own[i] = (__float_as_uint(total(sums, e / ROWS, e % ROWS)) & ~1u) | parity;
+            }
+#pragma unroll
+            for (int i = 0; i < SUMS; ++i) {
+                const int e = i * THREADS + threadIdx.x, row = e % ROWS, slot = (team * 4 + row / UNITS) * 4 + rank;
+                if (e < BATCH * ROWS) store_word(exchange + (slot * BATCH + e / ROWS) * UNITS + row % UNITS, own[i]);
             }
 #pragma unroll
             for (int i = 0; i < ITEMS; ++i) {
@@ -380,23 +395,26 @@ lstm_backward(const Value* __restrict__ of_h, const Value* __restrict__ recurren
                     if (asked == PATIENCE) __trap();
                 }
 #pragma unroll
-                for (int r = 0; r < 4; ++r) of_y[i] += __uint_as_float(part[r]);
+                for (int r = 0; r < 4; ++r) of_shown[i] += __uint_as_float(part[r]);
             }
         }
 #pragma unroll
         for (int i = 0; i < ITEMS; ++i) {
             const Item item(i);
-            const float in = a[i][0], forget = a[i][1], cell = a[i][2], out = a[i][3], shown = hyperbolic(c[i]);
-            const float inner = of_c[i] + of_y[i] * out * (1.0f - shown * shown);
+            const float in = decode(saved[i][0]), forget = decode(saved[i][1]), cell = decode(saved[i][2]);
+            const float out = decode(saved[i][3]), shown = hyperbolic(c[i]), of_value = decode(of_y[i]) + of_shown[i];
+            const float inner = of_c[i] + of_value * out * (1.0f - shown * shown);
             of_c[i] = inner * forget;
             const float found[4] = {inner * cell * in * (1.0f - in), inner * before[i] * forget * (1.0f - forget),
-                                    inner * in * (1.0f - cell * cell), of_y[i] * shown * out * (1.0f - out)};
+                                    inner * in * (1.0f - cell * cell), of_value * shown * out * (1.0f - out)};
+            c[i] = before[i];
 #pragma unroll
             for (int g = 0; g < 4; ++g) {
                 publish(of_gates + item.gate_at(t) + g * HIDDEN, found[g], item.real);
                 shift[i][g] += found[g];
             }
         }
+        if (t > 0) ask(t - 1);
         __syncthreads();  // all have read the sums
     }
 #pragma unroll
