@@ -51,7 +51,7 @@ def stack(sizes: list[int], batch: int, dtype: torch.dtype, kernels: Kernels | N
     def run() -> None:
         y = pad(x, rows, padded(sizes[0], dtype, device), dtype)
         for weights, state, mask in layers:
-            possible = kernels != "own" or plan(state[0].shape[2], rows, dtype, device) is not None
+            possible = kernels != "own" or plan(-(-state[0].shape[2] // 4) * 4, rows, dtype, device) is not None
             y = lstm_layer(y, *state, weights, mask, 2.0, kernels if possible else "cudnn")[0]
         torch.autograd.grad(y, leaves, out)
 

@@ -27,7 +27,8 @@ LAYERS = [
     (torch.bfloat16, 400, 1150, 32),
     (torch.float32, 280, 960, 12),
     (torch.float32, 960, 620, 12),
-    (torch.float32, 400, 1152, 9),
+    (torch.float32, 400, 1150, 20),
+    (torch.float32, 30, 50, 5),
 ]
 Kernels = Literal["own", "cudnn"]
 
@@ -127,7 +128,6 @@ def test_who_runs_what() -> None:
     try:
         torch.backends.cudnn.allow_tf32 = True
         assert own(torch.float32, 640)
-        assert not own(torch.float32, 642), "rows that do not begin at 16 bytes"
         torch.backends.cudnn.allow_tf32 = False
         assert not own(torch.float32, 640)
     finally:

@@ -41,7 +41,7 @@ def results(dtype: torch.dtype, layout: Plan | None, steps: int, hidden: int, ba
             leaves[0].double(), [h.double(), c.double()], wide, True, 1, 0.0, True, False, False
         )
     else:
-        sizes = Sizes(5, hidden, 5, hidden)
+        sizes = Sizes(5, hidden, 5, layout.hidden)
         y, last_h, last_c = persistent_layer(leaves[0], h, c, leaves[1:], mask, 2.0, sizes, layout)
     grads = torch.autograd.grad(y, leaves, out.to(y.dtype))
     return [t.detach().double() for t in (y, last_h, last_c, *grads)]
@@ -50,8 +50,8 @@ def results(dtype: torch.dtype, layout: Plan | None, steps: int, hidden: int, ba
 @pytest.mark.parametrize("dtype", list(ROUNDING))
 @pytest.mark.parametrize(
     ("steps", "hidden", "batch", "units", "warps", "everywhere"),
-    [(4, 40, 5, 4, 2, False), (3, 24, 11, 8, 1, True), (1, 16, 1, 4, 2, False), (3, 72, 3, 12, 2, False)],
-    ids=["chunks", "tiles", "one", "groups"],
+    [(4, 40, 5, 4, 2, False), (3, 24, 11, 8, 1, True), (2, 14, 1, 4, 2, False), (3, 72, 3, 12, 2, False)],
+    ids=["chunks", "tiles", "padded", "groups"],
 )
 @pytest.mark.usefixtures("on_cpu")
 def test_the_kernels_compute_an_lstm_and_its_gradients(
@@ -66,7 +66,7 @@ def test_the_kernels_compute_an_lstm_and_its_gradients(
 ) -> None:
     if everywhere:  # half of the matrix in shared memory
         monkeypatch.setattr(Plan, "resident", property(lambda plan: plan.chunks // 2))
-    layout = Plan(dtype, hidden, batch, units, warps)
+    layout = Plan(dtype, -(-hidden * dtype.itemsize // 16) * 16 // dtype.itemsize, batch, units, warps)
     truth = results(dtype, None, steps, hidden, batch)
     found = results(dtype, layout, steps, hidden, batch)
     again = results(dtype, layout, steps, hidden, batch)

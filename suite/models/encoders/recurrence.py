@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LSTM = 2  # cuDNN's mode number
 _PERSISTENT = 1024  # hidden units that cuDNN's persistent kernels take
+_WHOLE = 4  # units in the 16 bytes that rows of the suite's kernels are made of, in float32; half precision has more
 _BATCH = 8
 _ROUNDED = {torch.float16: 128, torch.bfloat16: 64}
 
@@ -215,10 +216,11 @@ def lstm_layer(
     """
     inputs, hidden = weights[0].shape[1], weights[1].shape[1]
     sizes = Sizes(inputs, hidden, padded(inputs, x.dtype, x.device), padded(hidden, x.dtype, x.device))
-    layout = _own_kernels(x, sizes.wide_hidden, kernels)
+    whole = -(-sizes.wide_hidden // _WHOLE) * _WHOLE
+    layout = _own_kernels(x, whole, kernels)
     if layout is not None:
         from suite.models.encoders.recurrence_persistent import persistent_layer
 
-        return persistent_layer(x, h, c, weights, mask, scale, sizes, layout)
+        return persistent_layer(x, h, c, weights, mask, scale, sizes._replace(wide_hidden=whole), layout)
     y, last_h, last_c = _CudnnLstm.apply(x, h, c, sizes, mask, scale, *weights)  # type: ignore[no-untyped-call]
     return y, last_h, last_c

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from suite.kernels import cuda_source
 from suite.models.encoders.recurrence import Sizes, pack, unpack
@@ -24,8 +25,9 @@ _SOURCE = "lstm.cu"
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 _WORDS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
 _LARGEST_BATCH = 32
-_WARPS = 12  # a multiple of the 4 parts of a multiprocessor, or registers lie idle
-_REGISTERS = 168  # of a thread, with so many warps
+# Of a block, tried in this order: multiples of the 4 parts of a multiprocessor, or registers lie idle. Fewer leave room
+# for a larger matrix, as they have fewer sums to meet.
+_WARPS = (12, 8)
 
 
 def _up(size: int, part: int) -> int:
@@ -48,7 +50,7 @@ class Plan(NamedTuple):
     hidden: int
     batch: int
     units: int
-    warps: int = _WARPS
+    warps: int = _WARPS[0]
 
     @property
     def blocks(self) -> int:
@@ -75,7 +77,8 @@ class Plan(NamedTuple):
         """Of those, how many stay in registers beside a time step's operands and sums; the rest in shared memory."""
         tiles, columns = self.units // 4, _up(self.batch, 8)
         items = _up(self.batch * self.units, self.threads)
-        free = _REGISTERS - 4 * columns * (self.chunks + tiles) - 12 * (1 + items)
+        most = min(255, 65536 // self.threads // 8 * 8)  # registers of a thread
+        free = most - 4 * columns * (self.chunks + tiles) - 12 * (1 + items)
         if free >= 8 * tiles * self.chunks:
             return self.chunks
         return max(0, (free - 16) // (8 * tiles))  # reading from shared memory takes registers too
@@ -119,8 +122,10 @@ def plan(hidden: int, batch: int, dtype: torch.dtype, device: torch.device) -> P
     ):
         return None
     most = torch.cuda.get_device_properties(device).multi_processor_count
-    made = next(p for n in range(4, hidden + 4, 4) if (p := Plan(dtype, hidden, batch, n)).grouped <= most)
-    if made.shared > cuda_source.largest_shared(device):
+    units = next(n for n in range(4, hidden + 4, 4) if Plan(dtype, hidden, batch, n).grouped <= most)
+    room = cuda_source.largest_shared(device)
+    made = next((p for w in _WARPS if (p := Plan(dtype, hidden, batch, units, w)).shared <= room), None)
+    if made is None:
         return None
     names = ("lstm_forward", "lstm_backward")
     runs = [made.kernel(name, device).blocks_per_multiprocessor(made.threads, made.shared) for name in names]
@@ -226,6 +231,11 @@ def persistent_layer(
     sizes: Sizes,
     layout: Plan,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One layer over a segment; see :func:`suite.models.encoders.recurrence.lstm_layer`."""
+    """One layer over a segment; see :func:`suite.models.encoders.recurrence.lstm_layer`.
+
+    A state narrower than the kernels' rows is padded here, and what is returned is as narrow again.
+    """
+    width = h.shape[-1]
+    h, c = (functional.pad(part, (0, layout.hidden - width)) if width < layout.hidden else part for part in (h, c))
     y, last_h, last_c = _PersistentLstm.apply(x, h, c, sizes, mask, scale, layout, *weights)  # type: ignore[no-untyped-call]
-    return y, last_h, last_c
+    return y[..., :width], last_h[..., :width].contiguous(), last_c[..., :width].contiguous()
