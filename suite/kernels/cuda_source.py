@@ -34,6 +34,15 @@ def _bindings() -> bool:
         return False
 
 
+def largest_shared(device: torch.device) -> int:
+    """Bytes of dynamic shared memory that a block of a kernel may ask for."""
+    from cuda.bindings import driver
+
+    index = torch.cuda.current_device() if device.index is None else device.index
+    attribute = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    return int(_checked(driver.cuDeviceGetAttribute(attribute, _checked(driver.cuDeviceGet(index)))))
+
+
 def kernel(source: str, name: str, device: torch.device, **defines: int | str) -> Kernel:
     """A kernel of a file in this folder, compiled once for a kind of device and for every set of ``defines``.
 

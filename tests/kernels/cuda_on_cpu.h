@@ -199,6 +199,7 @@ inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::current->block->bar
 inline void __syncwarp(unsigned = ~0u) { cuda_on_cpu::meet(); }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
+inline void __trap() { abort(); }
 inline void __nanosleep(unsigned) { cuda_on_cpu::yield(); }
 
 template <class T> T __shfl_sync(unsigned, T v, int from, int width = 32) {
