@@ -22,7 +22,8 @@ import torch
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
-from suite.models.encoders.recurrence import lstm_layer, pad, padded, padded_batch
+from suite.models.dropout import Layout, locked_dropout
+from suite.models.encoders.recurrence import lstm_layer, padded, padded_batch
 from suite.models.encoders.recurrence_persistent import plan
 
 OUT = Path("results/benchmarks/recurrence.json")
@@ -49,7 +50,7 @@ def stack(sizes: list[int], batch: int, dtype: torch.dtype, kernels: Kernels | N
     out = torch.randn(STEPS, rows, padded(sizes[-1], dtype, device), device=device).to(dtype)
 
     def run() -> None:
-        y = pad(x, rows, padded(sizes[0], dtype, device), dtype)
+        y = locked_dropout(x, 0.0, False, Layout(rows, padded(sizes[0], dtype, device), dtype))
         for weights, state, mask in layers:
             possible = kernels != "own" or plan(-(-state[0].shape[2] // 4) * 4, rows, dtype, device) is not None
             y = lstm_layer(y, *state, weights, mask, 2.0, kernels if possible else "cudnn")[0]

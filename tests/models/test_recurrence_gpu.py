@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from suite.kernels import cuda_source
-from suite.models.encoders.recurrence import _own_kernels, lstm_layer, pad, padded, padded_batch
+from suite.models.dropout import Layout, locked_dropout
+from suite.models.encoders.recurrence import _own_kernels, lstm_layer, padded, padded_batch
 
 pytestmark = [
     pytest.mark.skipif(
@@ -51,10 +52,10 @@ def layer(
     y = torch.lstm(x.double(), [h.double(), c.double()], wide, True, 1, 0.0, True, False, False)[0]
     truth = [y.detach(), *torch.autograd.grad(y, [x, *weights], out.double())]
     rows, features = padded_batch(batch, dtype, device), padded(hidden, dtype, device)
-    state = [pad(part, rows, features, dtype).contiguous() for part in (h, c)]
+    state = [locked_dropout(part, 0.0, False, Layout(rows, features, dtype)).contiguous() for part in (h, c)]
 
     def found() -> list[Tensor]:
-        entered = pad(x, rows, padded(inputs, dtype, device), dtype)
+        entered = locked_dropout(x, 0.0, False, Layout(rows, padded(inputs, dtype, device), dtype))
         y, last_h, last_c = lstm_layer(entered, *state, weights, mask, 2.0, kernels)
         inside = y[:, :batch, :hidden]
         grads = torch.autograd.grad(inside, [x, *weights], out.to(dtype))
