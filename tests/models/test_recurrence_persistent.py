@@ -10,7 +10,7 @@ from kernels.cuda_on_cpu import Kernel, compiled, needs_compiler
 from torch import Tensor
 
 from suite.kernels import cuda_source
-from suite.models.encoders.recurrence import Sizes
+from suite.models.encoders.recurrence_weights import Sizes
 from suite.models.encoders.recurrence_persistent import Plan, persistent_layer
 
 pytestmark = needs_compiler

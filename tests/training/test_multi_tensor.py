@@ -12,8 +12,8 @@ from torch import Tensor, nn
 os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton", reason="triton is not installed: pip install triton to run its interpreter on the CPU")
 
-from suite.models.encoders.recurrence import Sizes, pack, unpack
 from suite.models.encoders.recurrence_triton import pack_weights, unpack_gradients
+from suite.models.encoders.recurrence_weights import Sizes, pack, unpack
 from suite.training.averages import RunningAverage
 from suite.training.multi_tensor import MultiTensorUpdate
 

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from suite.kernels import cuda_source
-from suite.models.encoders.recurrence import Sizes, pack, unpack
+from suite.models.encoders.recurrence_weights import Sizes, pack, unpack
 
 _SOURCE = "lstm.cu"
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}

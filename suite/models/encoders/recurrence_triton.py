@@ -1,4 +1,4 @@
-"""Weights of an LSTM layer for cuDNN in one pass, and their gradients back in one: see :mod:`.recurrence`."""
+"""Weights of an LSTM layer in one pass, and their gradients back in one: see :mod:`.recurrence_weights`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _unpack(  # type: ignore[no-untyped-def]
 
 
 def pack_weights(weights: list[Tensor], mask: Tensor | None, scale: float, sizes: Sizes, dtype: torch.dtype) -> Tensor:
-    """See :func:`suite.models.encoders.recurrence.pack`."""
+    """See :func:`suite.models.encoders.recurrence_weights.pack`."""
     _, _, wide_inputs, wide_hidden = sizes
     out = torch.empty(4 * wide_hidden * (wide_inputs + wide_hidden + 2), dtype=dtype, device=weights[0].device)
     _pack[(4 * wide_hidden,)](
@@ -99,7 +99,7 @@ def pack_weights(weights: list[Tensor], mask: Tensor | None, scale: float, sizes
 
 
 def unpack_gradients(packed: Tensor, mask: Tensor | None, scale: float, sizes: Sizes) -> list[Tensor]:
-    """See :func:`suite.models.encoders.recurrence.unpack`."""
+    """See :func:`suite.models.encoders.recurrence_weights.unpack`."""
     inputs, hidden, _, _ = sizes
     rows = 4 * hidden
     shapes = [(rows, inputs), (rows, hidden), (rows,), (rows,)]
