@@ -151,6 +151,7 @@ class Attempt:
                 torch.manual_seed(derive_seed(spec.seed, "initialisation"))
                 self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
             self._model.to(options.device)
+            self._model.encoder.crowded = options.packed
             context = self._context(recipe, self._model)
             if self._stage_index > 0 and context.weights_path.exists():
                 self._model.load_state_dict(load_tensors(context.weights_path, options.device))

@@ -37,20 +37,20 @@ class Tuning(NamedTuple):
 
     # Logits of one chunk, half-precision or float32, the last with gradients beside them: large chunks for the
     # products, small ones for the memory.
-    chunk_bytes: tuple[int, int, int] = (52 * 2**20, 104 * 2**20, 72 * 2**20)
+    chunk_bytes: tuple[int, int, int] = (64 * 2**20, 104 * 2**20, 72 * 2**20)
     # Elements a program holds at a time in each kernel, and most rows it does so for at once.
     statistics_tile: int = 2048
     gradient_tile: int = 2048
     rows: int = 4
     warps: int = 4
-    stages: int = 1  # tiles that are loaded ahead
-    programs: int = 1500  # at least so many in the gradient's kernel, before its groups of rows grow
+    stages: int = 3  # tiles that are loaded ahead
+    programs: int = 1000  # at least so many in the gradient's kernel, before its groups of rows grow
     wide_logits: bool = True  # float32 logits for float16 operands
     half_gradients: bool = True  # float16 operands of the gradients' products in TF32
     # Pieces of PLIF whose sums are taken in shared memory, and the logits of a call from which on that pays; 0 pieces:
     # every sum by atomics in global memory.
     window: int = 28_672
-    window_from: int = 2_000_000
+    window_from: int = 4_000_000
     # Of those atomics: copies of the sums, and whether one instruction adds to both.
     copies: int = 1
     vector_atomics: bool = True
@@ -287,7 +287,7 @@ class TritonRows(RowPass):
     def _group_of(self, rows: int, blocks: int) -> int:
         """Rows of a program of the gradient's kernel: many, to sum over, where enough programs remain."""
         # Few sizes, since each is a kernel of its own; the last for grids, whose second side ends at 65,535.
-        sizes = (4, 16, 64)
+        sizes = (4, 16, 32, 64)
         enough = [size for size in sizes if rows * blocks >= size * self.tuning.programs]
         return max(sizes[0], *enough, int(triton.next_power_of_2(rows // 32_768)))
 

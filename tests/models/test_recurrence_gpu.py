@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from suite.kernels import cuda_source
-from suite.models.dropout import Layout, locked_dropout
-from suite.models.encoders.recurrence import _own_kernels, lstm_layer, padded, padded_batch
+from suite.models.dropout import locked_dropout
+from suite.models.encoders.recurrence import Kernels, lstm_layer, own_kernels, room
 
 pytestmark = [
     pytest.mark.skipif(
@@ -31,7 +30,6 @@ LAYERS = [
     (torch.float32, 400, 1150, 20),
     (torch.float32, 30, 50, 5),
 ]
-Kernels = Literal["own", "cudnn"]
 
 
 def layer(
@@ -51,11 +49,11 @@ def layer(
     wide[1] = wide[1] * mask * 2.0
     y = torch.lstm(x.double(), [h.double(), c.double()], wide, True, 1, 0.0, True, False, False)[0]
     truth = [y.detach(), *torch.autograd.grad(y, [x, *weights], out.double())]
-    rows, features = padded_batch(batch, dtype, device), padded(hidden, dtype, device)
-    state = [locked_dropout(part, 0.0, False, Layout(rows, features, dtype)).contiguous() for part in (h, c)]
+    wide = room(hidden, batch, dtype, device, kernels)
+    state = [locked_dropout(part, 0.0, False, wide).contiguous() for part in (h, c)]
 
     def found() -> list[Tensor]:
-        entered = locked_dropout(x, 0.0, False, Layout(rows, padded(inputs, dtype, device), dtype))
+        entered = locked_dropout(x, 0.0, False, room(inputs, batch, dtype, device, kernels))
         y, last_h, last_c = lstm_layer(entered, *state, weights, mask, 2.0, kernels)
         inside = y[:, :batch, :hidden]
         grads = torch.autograd.grad(inside, [x, *weights], out.to(dtype))
@@ -104,14 +102,14 @@ def test_layers_of_two_streams_do_not_wait_for_each_other() -> None:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=stream):
                 captured = found()
-            work.append((stream, graph, expected, captured))
+            work.append((stream, graph, expected, captured, found))  # what a graph reads must stay
     torch.cuda.synchronize()
     for _ in range(50):
-        for stream, graph, _, _ in work:
+        for stream, graph, *_ in work:
             with torch.cuda.stream(stream):
                 graph.replay()
     torch.cuda.synchronize()
-    for _, _, expected, captured in work:
+    for _, _, expected, captured, _ in work:
         assert all(torch.equal(a, b) for a, b in zip(expected, captured, strict=True))
 
 
@@ -119,9 +117,9 @@ def test_who_runs_what() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
 
     def own(dtype: torch.dtype, hidden: int, batch: int = 16) -> bool:
-        return _own_kernels(torch.empty(1, batch, 8, dtype=dtype, device=device), hidden, None) is not None
+        return own_kernels(hidden, batch, dtype, device) is not None
 
-    assert not own(torch.float16, 1024), "cuDNN has persistent kernels"
+    assert own(torch.float16, 1024)
     assert own(torch.bfloat16, 640)
     assert not own(torch.bfloat16, 640, batch=40)
     assert not own(torch.float16, 8192), "more than the multiprocessors hold"

@@ -10,8 +10,8 @@ from kernels.cuda_on_cpu import Kernel, compiled, needs_compiler
 from torch import Tensor
 
 from suite.kernels import cuda_source
-from suite.models.encoders.recurrence_weights import Sizes
 from suite.models.encoders.recurrence_persistent import Plan, persistent_layer
+from suite.models.encoders.recurrence_weights import Sizes
 
 pytestmark = needs_compiler
 ROUNDING = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-11}

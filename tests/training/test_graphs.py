@@ -11,8 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from suite.data.base import TextData
-from suite.models.dropout import Layout, locked_dropout
-from suite.models.encoders.recurrence import lstm_layer, padded, padded_batch
+from suite.models.dropout import locked_dropout
+from suite.models.encoders.recurrence import Kernels, lstm_layer, room
 from suite.models.heads.head import Head
 from suite.models.language_model import LanguageModel
 from suite.spec.components import create
@@ -146,8 +146,10 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, step.parameters, strict=True))
 
 
-def layer(dtype: torch.dtype, inputs: int, hidden: int, batch: int) -> list[torch.Tensor]:
-    """Output and gradients of one layer, through cuDNN in ``dtype``."""
+def layer(
+    dtype: torch.dtype, inputs: int, hidden: int, batch: int, kernels: Kernels | None = None
+) -> list[torch.Tensor]:
+    """Output and gradients of one layer in ``dtype``."""
     torch.manual_seed(1)
     device = torch.device("cuda", torch.cuda.current_device())
     bound = hidden**-0.5
@@ -162,10 +164,10 @@ def layer(dtype: torch.dtype, inputs: int, hidden: int, batch: int) -> list[torc
         wide[1] = wide[1] * mask * 2.0
         y = torch.lstm(x.double(), list(state), wide, True, 1, 0.0, True, False, False)[0]
     else:
-        rows, features = padded_batch(batch, dtype, device), padded(hidden, dtype, device)
-        state = torch.zeros(2, 1, rows, features, device=device, dtype=dtype).unbind()
-        entered = locked_dropout(x, 0.0, False, Layout(rows, padded(inputs, dtype, device), dtype))
-        y = lstm_layer(entered, *state, weights, mask, 2.0)[0]
+        wide = room(hidden, batch, dtype, device, kernels)
+        state = torch.zeros(2, 1, wide.batch, wide.features, device=device, dtype=dtype).unbind()
+        entered = locked_dropout(x, 0.0, False, room(inputs, batch, dtype, device, kernels))
+        y = lstm_layer(entered, *state, weights, mask, 2.0, kernels)[0]
         assert (y[:, :, hidden:] == 0).all(), "padded units stay zero"
         y = y[:, :batch, :hidden]
     grads = torch.autograd.grad((y.double() * out.double()).sum(), [x, *weights])
@@ -182,10 +184,11 @@ def test_a_layer_is_as_exact_as_its_arithmetic(dtype: torch.dtype, inputs: int, 
 
 
 @pytest.mark.parametrize("sizes", [(280, 960), (960, 960), (960, 620)])
-def test_float16_takes_the_persistent_kernels(sizes: tuple[int, int]) -> None:
-    layer(torch.float16, *sizes, 12)
+@pytest.mark.parametrize(("kernels", "kernel"), [("cudnn", "persist"), (None, "lstm_backward")])
+def test_float16_takes_persistent_kernels(sizes: tuple[int, int], kernels: Kernels | None, kernel: str) -> None:
+    layer(torch.float16, *sizes, 12, kernels)
     with profile(activities=[ProfilerActivity.CUDA]) as trace:
-        layer(torch.float16, *sizes, 12)
+        layer(torch.float16, *sizes, 12, kernels)
         torch.cuda.synchronize()
     names = {event.key for event in trace.key_averages()}
-    assert any("persist" in name.lower() for name in names), sorted(names)
+    assert any(kernel in name.lower() for name in names), sorted(names)

@@ -34,10 +34,12 @@ class Encoder(nn.Module, ABC):
     Attributes:
         context_size: H, size of a context vector.
         arithmetic: of the encoder in training (the recipe's ``precision.recurrence``); evaluation is in float32.
+        crowded: other runs share the GPU, so none should take all of it for long.
     """
 
     context_size: int
     arithmetic: Arithmetic = "float32"
+    crowded: bool = False
 
     @property
     def half_dtype(self) -> torch.dtype | None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from suite.models.dropout import Layout, draw_mask, dropout, locked_dropout, word_dropout_embedding
 from suite.models.encoders.base import Encoded, Encoder, State
-from suite.models.encoders.recurrence import lstm_layer, padded, padded_batch
+from suite.models.encoders.recurrence import lstm_layer, room
 from suite.spec.types import PositiveInt, Probability
 
 INIT_RANGE = 0.1
@@ -33,16 +33,14 @@ class _Stack(Encoder):
         return self.embedding if self.tied else None
 
     def initial_state(self, batch: int, device: torch.device) -> State:
-        """Zero hidden and cell state: h0, c0, h1, c1, ... of [1, B, hidden]; padded where cuDNN wants it padded."""
+        """Zero hidden and cell state: h0, c0, h1, c1, ... of [1, B, hidden]; padded where its kernels want it."""
         dtype = self.half_dtype or self.embedding.dtype
-        rows = padded_batch(batch, dtype, device)
-        sizes = [padded(size, dtype, device) for size in self.hidden for _ in ("h", "c")]
-        return tuple(torch.zeros(1, rows, size, dtype=dtype, device=device) for size in sizes)
+        rooms = [room(size, batch, dtype, device) for size in self.hidden for _ in ("h", "c")]
+        return tuple(torch.zeros(1, r.batch, r.features, dtype=dtype, device=device) for r in rooms)
 
     def entrance(self, x: Tensor) -> Layout:
         """How the first layer takes embedded words [T, B, E]: cast and padded."""
-        dtype, device = self.half_dtype or x.dtype, x.device
-        return Layout(padded_batch(x.shape[1], dtype, device), padded(x.shape[2], dtype, device), dtype)
+        return room(x.shape[2], x.shape[1], self.half_dtype or x.dtype, x.device)
 
     def recur(self, layer: nn.Module, x: Tensor, h: Tensor, c: Tensor, weight_drop: float = 0.0) -> list[Tensor]:
         """One layer over a segment, its recurrent matrix weight-dropped: y, and the state after it."""
@@ -53,7 +51,7 @@ class _Stack(Encoder):
         scale = 1.0 / (1.0 - p)
         # Also in evaluation mode where gradients are wanted (dynamic evaluation), which torch's own refuses on a GPU.
         if x.is_cuda and torch.is_grad_enabled():
-            return list(lstm_layer(x, h, c, weights, mask, scale))
+            return list(lstm_layer(x, h, c, weights, mask, scale, crowded=self.crowded))
         if mask is not None:
             weights[1] = weights[1] * mask * scale
         weights = [w.to(x.dtype) for w in weights]

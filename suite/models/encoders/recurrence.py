@@ -1,50 +1,51 @@
 """One LSTM layer on a GPU, in the arithmetic asked for, from float32 master weights.
 
-PyTorch's own LSTM would copy, cast and drop weights in separate passes and lose cuDNN's persistent kernels. Here one
-pass makes the weights that cuDNN reads (cast, weight-dropped and zero-padded), and one pass turns their gradient back.
+PyTorch's own LSTM would copy, cast and drop weights in separate passes. Here one pass makes the weights that the
+kernels read (cast, weight-dropped and zero-padded), and one pass turns their gradient back. Padding with zeros is
+exact: a padded unit has g = tanh(0) = 0, so its cell and hidden state stay 0, and the gradients of its weights are 0.
 
-cuDNN keeps the recurrent matrix on chip only for float16, sizes that are multiples of 128, a hidden size of at most
-1,024 and a batch that is a multiple of 8. Padding with zeros is exact: a padded unit has g = tanh(0) = 0, so its cell
-and hidden state stay 0, and the gradients of its weights are 0.
-
-Where cuDNN cannot, the suite's own kernels keep it on chip (:mod:`.recurrence_persistent`): bfloat16, TF32, and sizes
-up to what the multiprocessors' shared memory and registers hold together. Beyond that, and in float32 proper, cuDNN
-runs its ordinary kernels.
+The suite's own kernels keep the recurrent matrix on chip (:mod:`.recurrence_persistent`) in float16, bfloat16 and TF32,
+up to what the multiprocessors' shared memory and registers hold together. Beyond that, on older GPUs, and in float32
+proper, cuDNN runs. It keeps the matrix on chip only for float16, sizes that are multiples of 128, a hidden size of at
+most 1,024 and a batch that is a multiple of 8.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from suite.kernels import cuda_source
+from suite.models.dropout import Layout
+from suite.models.encoders.recurrence_persistent import LARGEST_BATCH, Plan, persistent_layer, plan
 from suite.models.encoders.recurrence_weights import Sizes, pack, unpack
 
-if TYPE_CHECKING:
-    from suite.models.encoders.recurrence_persistent import Plan
+Kernels = Literal["own", "cudnn"]
 
 _LSTM = 2  # cuDNN's mode number
-_PERSISTENT = 1024  # hidden units that cuDNN's persistent kernels take
 _WHOLE = 4  # units in the 16 bytes that rows of the suite's kernels are made of, in float32; half precision has more
 _BATCH = 8
 _ROUNDED = {torch.float16: 128, torch.bfloat16: 64}
+_OURS = 16
 
 
-def padded(size: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Features of a layer of ``size`` as cuDNN is given it, in half precision rounded up to what its kernels like.
+def room(features: int, batch: int, dtype: torch.dtype, device: torch.device, kernels: Kernels | None = None) -> Layout:
+    """How a layer is given its input or state of ``features``: in half precision rounded up to what its kernels like.
 
-    Sizes beyond the persistent kernels are still several times slower where they are not even multiples of 8.
+    Sizes beyond cuDNN's persistent kernels are still several times slower there where they are not even multiples of 8.
     """
     if device.type != "cuda" or dtype not in _ROUNDED:
-        return size
-    return -(-size // _ROUNDED[dtype]) * _ROUNDED[dtype]
+        return Layout(batch, features, dtype)
+    if kernels != "cudnn" and batch <= LARGEST_BATCH and cuda_source.available(device):
+        return Layout(batch, _up(features, _OURS), dtype)
+    return Layout(_up(batch, _BATCH) if dtype == torch.float16 else batch, _up(features, _ROUNDED[dtype]), dtype)
 
 
-def padded_batch(batch: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Columns of a batch as cuDNN is given it."""
-    return -(-batch // _BATCH) * _BATCH if dtype == torch.float16 and device.type == "cuda" else batch
+def _up(size: int, part: int) -> int:
+    return -(-size // part) * part
 
 
 class _CudnnLstm(torch.autograd.Function):
@@ -112,16 +113,21 @@ def _joined(parts: list[Tensor], sizes: Sizes) -> Tensor:
     return first.as_strided((sizes.packed,), (1,))
 
 
-def _own_kernels(x: Tensor, hidden: int, kernels: Literal["own", "cudnn"] | None) -> Plan | None:
-    """How the suite's kernels run a layer of ``hidden`` padded units on ``x``; None where cuDNN is to."""
-    strict = x.dtype == torch.float32 and not torch.backends.cudnn.allow_tf32
-    if kernels == "cudnn" or (kernels is None and (strict or (x.dtype == torch.float16 and hidden <= _PERSISTENT))):
+def own_kernels(
+    hidden: int,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    kernels: Kernels | None = None,
+    crowded: bool = False,
+) -> Plan | None:
+    """How the suite's kernels run a layer of ``hidden`` padded units; None where cuDNN is to (:func:`lstm_layer`)."""
+    strict = dtype == torch.float32 and not torch.backends.cudnn.allow_tf32
+    if kernels == "cudnn" or (kernels is None and strict):
         return None
-    from suite.models.encoders.recurrence_persistent import plan
-
-    found = plan(hidden, x.shape[1], x.dtype, x.device)
+    found = plan(hidden, batch, dtype, device, crowded)
     if kernels == "own" and found is None:
-        raise ValueError(f"no kernel of ours runs {hidden} units, {x.shape[1]} sequences, {x.dtype} on {x.device}")
+        raise ValueError(f"no kernel of ours runs {hidden} units, {batch} sequences, {dtype} on {device}")
     return found
 
 
@@ -132,26 +138,27 @@ def lstm_layer(
     weights: list[Tensor],
     mask: Tensor | None,
     scale: float,
-    kernels: Literal["own", "cudnn"] | None = None,
+    kernels: Kernels | None = None,
+    crowded: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One layer over a segment on a GPU: its output and the state after it, padded as the input is.
 
     Args:
-        x: [T, B, I] in the dtype to compute in, padded (:func:`padded`).
+        x: [T, B, I] in the dtype to compute in, padded (:func:`room`).
         h: [1, B, H] in that dtype; it and ``c`` get no gradient: back-propagation ends at a segment's edge.
         c: [1, B, H].
         weights: float32 masters [4 H, I], [4 H, H], [4 H], [4 H].
         mask: [4 H, H] of 0 and 1 for the recurrent matrix, or None.
         scale: factor on the recurrent weights that are kept.
-        kernels: whose to use (``own`` computes float32 in TF32); by default the faster ones for the arithmetic.
+        kernels: whose to use (``own`` computes float32 in TF32); by default the suite's where they can.
+        crowded: other runs share the GPU, so the suite's kernels are to leave half of it to them.
     """
     inputs, hidden = weights[0].shape[1], weights[1].shape[1]
-    sizes = Sizes(inputs, hidden, padded(inputs, x.dtype, x.device), padded(hidden, x.dtype, x.device))
-    whole = -(-sizes.wide_hidden // _WHOLE) * _WHOLE
-    layout = _own_kernels(x, whole, kernels)
-    if layout is not None:
-        from suite.models.encoders.recurrence_persistent import persistent_layer
-
-        return persistent_layer(x, h, c, weights, mask, scale, sizes._replace(wide_hidden=whole), layout)
+    wide, wider = (room(size, x.shape[1], x.dtype, x.device, kernels).features for size in (inputs, hidden))
+    whole = _up(wider, _WHOLE)
+    found = own_kernels(whole, x.shape[1], x.dtype, x.device, kernels, crowded)
+    if found is not None:
+        return persistent_layer(x, h, c, weights, mask, scale, Sizes(inputs, hidden, wide, whole), found)
+    sizes = Sizes(inputs, hidden, wide, wider)
     y, last_h, last_c = _CudnnLstm.apply(x, h, c, sizes, mask, scale, *weights)  # type: ignore[no-untyped-call]
     return y, last_h, last_c

@@ -24,7 +24,7 @@ from suite.models.encoders.recurrence_weights import Sizes, pack, unpack
 _SOURCE = "lstm.cu"
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 _WORDS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
-_LARGEST_BATCH = 32
+LARGEST_BATCH = 32
 # Of a block, tried in this order: multiples of the 4 parts of a multiprocessor, or registers lie idle. Fewer leave room
 # for a larger matrix, as they have fewer sums to meet.
 _WARPS = (12, 8)
@@ -103,9 +103,14 @@ class Plan(NamedTuple):
             RESIDENT=self.resident,
         )
 
+    def runs(self, device: torch.device) -> bool:
+        """Whether every block finds a multiprocessor, were there nothing else on them."""
+        kernels = [self.kernel(name, device) for name in ("lstm_forward", "lstm_backward")]
+        return all(kernel.blocks_per_multiprocessor(self.threads, self.shared) >= 1 for kernel in kernels)
+
 
 @cache
-def plan(hidden: int, batch: int, dtype: torch.dtype, device: torch.device) -> Plan | None:
+def plan(hidden: int, batch: int, dtype: torch.dtype, device: torch.device, crowded: bool = False) -> Plan | None:
     """How to run a layer, or None where these kernels cannot.
 
     Args:
@@ -113,23 +118,23 @@ def plan(hidden: int, batch: int, dtype: torch.dtype, device: torch.device) -> P
         batch: sequences, padded.
         dtype: of the products; float32 stands for TF32.
         device: with its index.
+        crowded: on half of the multiprocessors, where they hold the layer.
     """
     if (
         dtype not in _KINDS
-        or batch > _LARGEST_BATCH
+        or batch > LARGEST_BATCH
         or hidden * dtype.itemsize % 16
         or not cuda_source.available(device)
     ):
         return None
-    most = torch.cuda.get_device_properties(device).multi_processor_count
-    units = next(n for n in range(4, hidden + 4, 4) if Plan(dtype, hidden, batch, n).grouped <= most)
-    room = cuda_source.largest_shared(device)
-    made = next((p for w in _WARPS if (p := Plan(dtype, hidden, batch, units, w)).shared <= room), None)
-    if made is None:
-        return None
-    names = ("lstm_forward", "lstm_backward")
-    runs = [made.kernel(name, device).blocks_per_multiprocessor(made.threads, made.shared) for name in names]
-    return made if min(runs) >= 1 else None
+    count = torch.cuda.get_device_properties(device).multi_processor_count
+    for most in (count // 2, count) if crowded else (count,):
+        units = next(n for n in range(4, hidden + 4, 4) if Plan(dtype, hidden, batch, n).grouped <= most)
+        for warps in _WARPS:
+            made = Plan(dtype, hidden, batch, units, warps)
+            if made.shared <= cuda_source.largest_shared(device) and made.runs(device):
+                return made
+    return None
 
 
 def _absent(*shape: int, like: Tensor) -> Tensor:
