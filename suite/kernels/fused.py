@@ -37,13 +37,13 @@ class Tuning(NamedTuple):
 
     # Logits of one chunk, half-precision or float32, the last with gradients beside them: large chunks for the
     # products, small ones for the memory.
-    chunk_bytes: tuple[int, int, int] = (64 * 2**20, 104 * 2**20, 72 * 2**20)
+    chunk_bytes: tuple[int, int, int] = (52 * 2**20, 104 * 2**20, 72 * 2**20)
     # Elements a program holds at a time in each kernel, and most rows it does so for at once.
     statistics_tile: int = 2048
     gradient_tile: int = 2048
     rows: int = 4
     warps: int = 4
-    stages: int = 3  # tiles that are loaded ahead
+    stages: int = 3  # tiles that are loaded ahead, but for the heavier functions, whose look-ups that slows
     programs: int = 1000  # at least so many in the gradient's kernel, before its groups of rows grow
     wide_logits: bool = True  # float32 logits for float16 operands
     half_gradients: bool = True  # float16 operands of the gradients' products in TF32
@@ -118,9 +118,9 @@ class TritonRows(RowPass):
         self._log_normaliser, self._log_p, self._share = torch.empty(3, rows, dtype=torch.float32, device=device)
         self._at_once = self._rows_at_once(rows)
         # What the heavier functions keep beside an element must fit in the registers too.
-        light = self._function.kind not in (_PLIF, _NETWORK)
+        self._light = self._function.kind not in (_PLIF, _NETWORK)
         self._statistics_block, self._block = (
-            max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
+            max(tile // self._at_once // (1 if self._light else 2), 32 * self.tuning.warps)
             for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
         blocks = triton.cdiv(self._width, self._block)
@@ -177,7 +177,7 @@ class TritonRows(RowPass):
             "BIAS": call.bias is not None,
             "FUNCTION": function.kind,
             "COUNT": function.size,
-            "STAGES": tuning.stages,
+            "STAGES": tuning.stages if self._light else 1,
             "num_warps": tuning.warps,
         }
         bias = unused if call.bias is None else call.bias
@@ -287,7 +287,7 @@ class TritonRows(RowPass):
     def _group_of(self, rows: int, blocks: int) -> int:
         """Rows of a program of the gradient's kernel: many, to sum over, where enough programs remain."""
         # Few sizes, since each is a kernel of its own; the last for grids, whose second side ends at 65,535.
-        sizes = (4, 16, 32, 64)
+        sizes = (4, 8, 16, 32, 64)
         enough = [size for size in sizes if rows * blocks >= size * self.tuning.programs]
         return max(sizes[0], *enough, int(triton.next_power_of_2(rows // 32_768)))
 
