@@ -217,6 +217,46 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb("show", "one record: what was asked, what came out, what it cost, where it ran")
     one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
 
+    one = verb(
+        "query",
+        "the records that pass some conditions, as a table, CSV or JSON",
+        description="List the records that pass every condition, one a row. Several = or ~ conditions on one key widen "
+        "each\nother. Quote < and > from the shell.\n\n"
+        "  suite query head=mos dataset=ptb 'test.ppl<60'\n"
+        "  suite query 'head~*plif*' seed=1 --sort test.ppl:desc --columns head,test.ppl,lr,commit --format csv",
+    )
+    one.add_argument(
+        "conditions",
+        nargs="*",
+        metavar="CONDITION",
+        help="KEY OPERATOR VALUE without spaces; operators: = != < <= > >= and ~ (a glob)",
+    )
+    one.add_argument(
+        "--columns", action="append", default=[], metavar="KEY,...", help="what to show (default: labels, scores, time)"
+    )
+    one.add_argument(
+        "--sort", action="append", default=[], metavar="KEY[:desc],...", help="the first key counts most; repeatable"
+    )
+    one.add_argument("--limit", type=_positive, metavar="N", help="the first N rows only")
+    one.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table", help="default: table")
+    one.add_argument("--keys", action="store_true", help="list the keys that the records have, and stop")
+
+    one = verb(
+        "compare",
+        "runs side by side: what differs in their specs, metrics, curves, costs",
+        description="Set runs side by side: the keys in which their specs differ, the metrics with the paired "
+        "difference over\nshared seeds and its 95 % interval, the curves, and the costs as ratios to the first.\n\n"
+        "  suite compare 1a2b3c4d 5e6f7a8b\n"
+        "  suite compare task=demo,head=softmax task=demo,head=mos task=demo,head=plif",
+    )
+    one.add_argument(
+        "sides",
+        nargs="+",
+        metavar="SIDE",
+        help="two or more: first digits of a run key, a record file, or conditions as for query (KEY=VALUE,...) "
+        "that leave one cell, all its seeds taken together",
+    )
+
     one = verb("export", "the weights of a run as sharded safetensors")
     one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, written whole")

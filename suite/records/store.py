@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from suite.errors import InputError, Problem, raise_all
 from suite.records.events import EventLog
-from suite.records.files import atomic_write, file_lock, sync_folder
+from suite.records.files import atomic_write, file_lock, no_collection, sync_folder
 from suite.records.reading import parse_record, read_bytes, read_record
 from suite.records.record import Record
 from suite.records.recovery import record_from_events
@@ -95,6 +95,10 @@ class Store:
 
     def scan(self) -> Scan:
         """Read every record; a file that is damaged, foreign or misnamed becomes a problem and hides no other."""
+        with no_collection():
+            return self._scan()
+
+    def _scan(self) -> Scan:
         best: dict[str, Record] = {}
         problems: list[Problem] = []
         for path in self.paths():

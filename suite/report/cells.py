@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from suite.records.fields import leaves
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
 from suite.report.compare import Summary, summarize
@@ -169,16 +170,10 @@ def _difference(record: Record, differing: Sequence[str]) -> tuple[str, ...]:
     return (*said, f"and {more} more") if more else tuple(said)
 
 
-def flatten(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
+def flatten(value: Any) -> Iterable[tuple[str, str]]:
     """Dotted keys and their values as text, depth first: ``("recipe.optimizer.lr", "20.0")``."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from flatten(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for index, item in enumerate(value):
-            yield from flatten(item, f"{path}[{index}]")
-    else:
-        yield path, value if isinstance(value, str) else canonical_json(value)
+    for path, leaf in leaves(value).items():
+        yield path, leaf if isinstance(leaf, str) else canonical_json(leaf)
 
 
 def costs(records: Sequence[Record]) -> CellCosts:

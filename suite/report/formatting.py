@@ -16,6 +16,13 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
+def escape(text: str, code: bool = False) -> str:
+    """Text that Markdown shows as it is: no cell, tag, comment or emphasis of its own; ``code`` keeps backticks."""
+    for character in "\\*_[]|" if code else "\\`*_[]|":
+        text = text.replace(character, "\\" + character)
+    return text.replace("<", "&lt;")
+
+
 def metric(value: float, name: str) -> str:
     """A metric's value: perplexity with 2 decimals, bits per character with 3, the rest with 4 significant digits."""
     if name == "ppl":
