@@ -36,7 +36,10 @@ ROOM_OF = {"kernels": "models", "attempt": "runner", "__main__": "cli"}
 
 # What answers at once must not import these, however far down.
 QUICK_ROOMS = ("cli", "spec", "records", "report")
-QUICK_VERBS = ("suite.verbs", "suite.verbs.look", "suite.verbs.common")
+QUICK_VERBS = (
+    "suite.verbs", "suite.verbs.look", "suite.verbs.common", "suite.verbs.query", "suite.verbs.compare",
+    "suite.verbs.registry",
+)  # fmt: skip
 HEAVY = {"torch", "mlflow"}
 
 

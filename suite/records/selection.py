@@ -14,7 +14,7 @@ from suite.records.fields import Scalar, fields_of
 from suite.records.files import no_collection
 from suite.records.query import Row
 from suite.records.record import Record
-from suite.records.store import Store
+from suite.records.store import Scan, Store
 
 if TYPE_CHECKING:
     import pandas
@@ -31,8 +31,7 @@ def load(results: str | os.PathLike[str] = "results") -> Records:
     folder = Path(results)
     if not folder.is_dir():
         raise InputError(Problem("no such folder; name the one that holds the results", str(folder)))
-    records, problems = Store(folder).scan()
-    return Records(records, problems)
+    return Records(*Store(folder).scan())
 
 
 class Records(Sequence[Record]):
@@ -131,6 +130,38 @@ class Records(Sequence[Record]):
         count = len(self.problems)
         left = f", {count} problem{'s' * (count != 1)} in files left out" if count else ""
         return f"<{len(self)} records{left}>"
+
+
+class Results:
+    """A results folder that several names are looked up in, read once and only if a name needs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = Store(folder)
+
+    @cached_property
+    def _scan(self) -> Scan:
+        return self._store.scan()
+
+    @cached_property
+    def _records(self) -> Records:
+        return Records(*self._scan)
+
+    def named(self, text: str) -> list[Record]:
+        """The runs that a text names: by first digits of a run key, record file, or conditions that several may pass.
+
+        Raises:
+            InputError: nothing or, unless by conditions, several runs are named; a condition is wrong.
+        """
+        if os.path.isfile(text) or not query.is_query(text):
+            scan = None if os.path.isfile(text) else self._scan
+            return [self._store.find(text, scan)]
+        if not self._records:
+            # Without a record no key is known, which is not what is wrong.
+            raise InputError(*self._scan.problems, f"{text!r}: {self._store.records_dir} holds no record")
+        found = self._records.where(text)
+        if not found:
+            raise InputError(f"{text!r}: none of {len(self._records)} records passes")
+        return list(found)
 
 
 def _order(value: Scalar) -> tuple[bool, float, str]:

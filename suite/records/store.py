@@ -167,15 +167,17 @@ class Store:
                 sync_folder(path.parent)
         return target
 
-    def find(self, text: str) -> Record:
+    def find(self, text: str, scan: Scan | None = None) -> Record:
         """The record named by a run-key prefix of 4 or more hexadecimal digits, a file name, or a path.
+
+        ``scan`` saves reading the folder again.
 
         Raises:
             InputError: no record or several match; the candidates are listed.
         """
         if os.path.isfile(text):  # unlike Path.is_file, false for a name too long to exist
             return read_record(Path(text))
-        records, problems = self.scan()
+        records, problems = scan or self.scan()
         name = text.removesuffix(".json")
         matches = [r for r in records if file_name(r) == f"{name}.json"]
         if not matches and re.fullmatch(r"[0-9a-f]{4,64}", text.lower()):
