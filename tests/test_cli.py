@@ -138,7 +138,7 @@ print(code, sorted({"torch", "mlflow"} & set(sys.modules)), file=sys.stderr)
     "line",
     [
         "--help", "list", "plan tiny", "report", "report --csv", "show {key}", "run --help", "query head=softmax",
-        "compare {key} head=softmax",
+        "compare {key} head=softmax", "export {key} --out b.zip",
     ],
 )  # fmt: skip
 def test_what_only_looks_imports_neither_torch_nor_mlflow(with_run: Desk, line: str) -> None:

@@ -16,7 +16,6 @@ from suite.records.selection import Records
 from suite.report import formatting
 
 Format = Literal["table", "markdown", "csv", "json"]
-FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
 # The stage is not named: the last one that has the metric.
 _SCORES = [f"{split}.{name}" for name in PRIMARY_METRICS for split in ("valid", "test")]
 _ALWAYS = ("task", "dataset", "encoder", "head", "seed")
