@@ -32,14 +32,15 @@ def read_bytes(path: Path, what: str = "record", suffix: str = ".json") -> bytes
     try:
         # A named pipe would block an ordinary open for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise InputError(Problem(f"not a regular file; give a {what}'s {suffix} file", str(path)))
-            data = file.read(MAX_BYTES + 1)
+            # Whole where it is small enough; a buffer would take three times as long for thousands of files.
+            data = file.readall() if status.st_size <= MAX_BYTES else None
     except OSError as error:
         raise InputError(Problem(f"cannot be read: {error.strerror}", str(path))) from error
-    if len(data) > MAX_BYTES:
+    if data is None or len(data) > MAX_BYTES:
         raise InputError(Problem(f"larger than {MAX_BYTES >> 20} MiB, so not a {what}", str(path)))
     return data
 

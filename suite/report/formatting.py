@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from suite.records.published import Published, Value
-from suite.report.compare import Summary
+if TYPE_CHECKING:  # a list of records needs no baselines
+    from suite.records.published import Published, Value
+    from suite.report.compare import Summary
 
 DASH = "-"
 METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}

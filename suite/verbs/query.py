@@ -7,12 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from suite.errors import InputError
+from suite.records.files import no_collection
 from suite.records.selection import Records, load
 from suite.report.listing import default_columns, render
 
 
 def query(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite query``."""
+    with no_collection():  # nothing that a listing makes is given up before the command ends
+        return _query(options)
+
+
+def _query(options: argparse.Namespace) -> int:
     everything = load(options.results) if options.results.is_dir() else Records(())
     for problem in everything.problems:
         print(f"warning: record left out: {problem}", file=sys.stderr)
