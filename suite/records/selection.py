@@ -99,7 +99,11 @@ class Records(Sequence[Record]):
     @cached_property
     def own_names(self) -> list[str]:
         """The fields that any of these records has, in the order of a record."""
-        return list(dict.fromkeys(name for row in self._rows for name in row.fields))
+        found: dict[str, None] = {}
+        for row in self._rows:
+            if not row.fields.keys() <= found.keys():  # most records have what the one before them has
+                found.update(dict.fromkeys(row.fields))
+        return list(found)
 
     @property
     def names(self) -> list[str]:
