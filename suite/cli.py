@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import __version__
+from suite.arguments import add_record_verbs, duration, positive
 from suite.errors import InputError, Interrupted, SuiteError, did_you_mean
 
 EXIT_CODES = """\
@@ -74,24 +75,8 @@ def _cells(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", action="append", type=int, default=[], metavar="N", help="this seed only; repeatable")
     parser.add_argument(
-        "--max-epochs", type=_positive, metavar="N", help="shorten the recipe; its record counts as a short run"
+        "--max-epochs", type=positive, metavar="N", help="shorten the recipe; its record counts as a short run"
     )
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
-    return int(text)
-
-
-def _duration(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return value
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     _cells(one)
     _data(one)
     one.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
-    one.add_argument("--steps", type=_positive, default=20, metavar="N", help="how many are looked at (default 20)")
+    one.add_argument("--steps", type=positive, default=20, metavar="N", help="how many are looked at (default 20)")
     one.add_argument("--out", type=Path, metavar="DIR", help="for the traces (default: .profile/RUN)")
 
     one = verb(
@@ -171,21 +156,21 @@ def build_parser() -> argparse.ArgumentParser:
     _data(one)
     one.add_argument(
         "--max-minutes",
-        type=_duration,
+        type=duration,
         metavar="M",
         help="stop cleanly at a checkpoint after this long; run again to go on",
     )
     one.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
-    one.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: one a core that it may use)")
+    one.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: one a core that it may use)")
     one.add_argument(
-        "--pack", type=_positive, default=1, metavar="S", help="S runs at once on one GPU; their costs do not count"
+        "--pack", type=positive, default=1, metavar="S", help="S runs at once on one GPU; their costs do not count"
     )
     one.add_argument("--eager", action="store_true", help="launch every kernel from Python, replay no CUDA graph")
     one.add_argument("--rerun", action="store_true", help="run finished cells again and replace their records")
     one.add_argument("--no-mlflow", action="store_true", help="write records only; `suite sync` can mirror them later")
     one.add_argument(
         "--checkpoint-seconds",
-        type=_duration,
+        type=duration,
         default=30.0,
         metavar="S",
         help="how often a run saves its state (default 30)",
@@ -199,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--write",
         action="store_true",
-        help="write LEADERBOARD.md, leaderboard.csv, CLAIMS.md and HEADS.md into the results folder",
+        help="write LEADERBOARD.md and .csv, CLAIMS.md, COSTS.md, HEADS.md and REPRODUCE.md into the results folder",
     )
     one.add_argument(
         "--write-into",
@@ -217,23 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb("show", "one record: what was asked, what came out, what it cost, where it ran")
     one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
 
-    one = verb("export", "the weights of a run as sharded safetensors")
-    one.add_argument("run", metavar="RUN", help="first digits of the run key, or a record file")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, written whole")
-    one.add_argument("--dtype", choices=["float16", "float32"], default="float32", help="default: float32")
-    one.add_argument(
-        "--shard-mib", type=_duration, default=16.0, metavar="M", help="every file stays under this (default 16)"
-    )
-
-    one = verb("import", "add records made on another machine")
-    one.add_argument(
-        "paths",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="record files, folders of them, or the events.jsonl of a run that left no record",
-    )
-    one.add_argument("--replace", action="store_true", help="take the new one where a different record is here")
+    add_record_verbs(verb)
 
     verb("sync", "bring the MLflow registry up to date with the records")
 
@@ -245,7 +214,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb(
         "ui", "open the MLflow UI on the runs", description="Mirror the records and serve the MLflow UI on 127.0.0.1."
     )
-    one.add_argument("--port", type=_positive, default=5000, metavar="N", help="on 127.0.0.1 (default 5000)")
+    one.add_argument("--port", type=positive, default=5000, metavar="N", help="on 127.0.0.1 (default 5000)")
     return parser
 
 

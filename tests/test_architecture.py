@@ -32,11 +32,14 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"errors", "verbs"},
 }
 # Modules that share a room: one head, one op; one attempt, many attempts.
-ROOM_OF = {"kernels": "models", "attempt": "runner", "__main__": "cli"}
+ROOM_OF = {"kernels": "models", "attempt": "runner", "__main__": "cli", "arguments": "cli"}
 
 # What answers at once must not import these, however far down.
 QUICK_ROOMS = ("cli", "spec", "records", "report")
-QUICK_VERBS = ("suite.verbs", "suite.verbs.look", "suite.verbs.common")
+QUICK_VERBS = (
+    "suite.verbs", "suite.verbs.look", "suite.verbs.common", "suite.verbs.query", "suite.verbs.compare",
+    "suite.verbs.export", "suite.verbs.registry",
+)  # fmt: skip
 HEAVY = {"torch", "mlflow"}
 
 

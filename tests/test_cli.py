@@ -67,6 +67,10 @@ NO_FOLDER = "not a folder; name the one that holds the results"
         ("data verify pbt", "unknown corpus 'pbt'. Did you mean 'ptb'?", None),
         ("report --task tiny", "no records of task tiny in results; there are records of: none", None),
         ("report --results tasks/tiny.yaml", f"--results tasks/tiny.yaml: {NO_FOLDER}", None),
+        ("query head=mos", "no records in results: `suite run demo` makes some, `suite import` adds others'", None),
+        ("query --sort a:up", "no records in results: `suite run demo` makes some, `suite import` adds others'", None),
+        ("query --format xls", "unknown --format 'xls'. Allowed: csv, json, markdown, table.", "query"),
+        ("compare 12ab", "compare sets 2 to 26 sides beside each other, not 1", None),
         ("show 1234", "no record matches '1234': results/records holds none; run a task first", None),
         ("ui --port http", "argument --port: expected a positive integer, got 'http'.", "ui"),
     ],
@@ -130,7 +134,13 @@ print(code, sorted({"torch", "mlflow"} & set(sys.modules)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("line", ["--help", "list", "plan tiny", "report", "report --csv", "show {key}", "run --help"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--help", "list", "plan tiny", "report", "report --csv", "show {key}", "run --help", "query head=softmax",
+        "compare {key} head=softmax", "export {key} --out b.zip",
+    ],
+)  # fmt: skip
 def test_what_only_looks_imports_neither_torch_nor_mlflow(with_run: Desk, line: str) -> None:
     line = line.format(key=one_record(with_run.results).run_key[:8])
     done = subprocess.run([sys.executable, "-c", QUICK, *line.split()], capture_output=True, text=True)
@@ -150,8 +160,9 @@ def test_list(desk: Desk) -> None:
     assert schema["type"] == "object"
 
 
-def test_a_reader_that_leaves_is_no_error(with_run: Desk) -> None:
-    process = with_run.process("list", "tasks")  # so little that it is written at the very end
+@pytest.mark.parametrize("line", ["list tasks", "query --format json"])
+def test_a_reader_that_leaves_is_no_error(with_run: Desk, line: str) -> None:
+    process = with_run.process(*line.split())  # so little that it is written at the very end
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_report_writes_the_leaderboard_and_into_a_readme(with_run: Desk) -> None
     readme = with_run.write("README.md", "# Mine\n<!-- leaderboard:begin -->\nold\n<!-- leaderboard:end -->\nafter\n")
     code, out, err = with_run.suite("report", "--write", "--write-into", "README.md")
     assert (code, err) == (0, "")
-    written = ("LEADERBOARD.md", "CLAIMS.md", "COSTS.md", "HEADS.md", "leaderboard.csv")
+    written = ("LEADERBOARD.md", "CLAIMS.md", "COSTS.md", "HEADS.md", "REPRODUCE.md", "leaderboard.csv")
     assert out.endswith("".join(f"wrote results/{name}\n" for name in written) + "wrote README.md\n")
     board = Path("results/LEADERBOARD.md").read_text()
     assert board.startswith("# Leaderboard\n\n<!-- leaderboard:begin -->\n")
@@ -102,6 +103,53 @@ def test_records_made_elsewhere_are_imported_once(desk: Desk, finished: Path) ->
     assert desk.suite("import", str(finished)) == (0, "0 added, 1 here already, 0 replaced\n", "")
     assert one_record(desk.results) == one_record(finished)
     assert desk.run(*ONE)[1].startswith("[1/1] tiny hidden-markov lstm/softmax seed 1: done before (record ")
+
+
+def test_a_run_is_handed_on_in_a_bundle(with_run: Desk) -> None:
+    record = one_record(with_run.results)
+    code, out, err = with_run.suite("export", record.run_key[:8], "head=softmax,seed=1", "--out", "b.zip")
+    assert (code, err) == (0, "")
+    digest = hashlib.sha256(Path("b.zip").read_bytes()).hexdigest()
+    assert re.fullmatch(rf"b\.zip: 1 run, 1 with the event log, \d+ KiB\nsha256 {digest}\n", out)
+    again = with_run.suite("export", record.run_key, "--out", "b.zip")[1]
+    assert again.startswith("b.zip is there already, with these very bytes: 1 run, 1 with the event log, ")
+    there = ["b.zip", "--results", "there"]
+    assert with_run.suite("import", *there) == (0, "1 added, 0 here already, 0 replaced\n", "")
+    assert with_run.suite("import", *there) == (0, "0 added, 1 here already, 0 replaced\n", "")
+    here, elsewhere = Store(with_run.results), Store(Path("there"))
+    assert elsewhere.load() == here.load()
+    logs = [store.events(record.run_key).path.read_text() for store in (here, elsewhere)]
+    assert logs[0] == logs[1] != ""
+
+
+def test_a_log_of_another_attempt_is_not_handed_on(with_run: Desk) -> None:
+    record = one_record(with_run.results)
+    log = Store(with_run.results).events(record.run_key)
+    log.append("start", attempt=1, run_key=record.run_key, spec=record.spec)
+    log.append("end", status="failed")
+    out = with_run.suite("export", record.run_key, "--out", "b.zip")[1].splitlines()
+    assert out[0] == (
+        f"{record.name}: its event log is left out, it does not agree with the record: "
+        "the log ends with status failed, the record with finished"
+    )
+    assert out[1].startswith("b.zip: 1 run, 0 with the event log, ")
+
+
+def test_what_an_export_cannot_write(with_run: Desk) -> None:
+    key = one_record(with_run.results).run_key[:8]
+    with_run.write("mine.zip", "mine")
+    what = "name what to write: --out FILE.zip for a bundle of the runs, --weights DIR for one's weights"
+    about = "--dtype and --shard-mib are about weights; name a folder for them with --weights DIR"
+    for line, message in (
+        ([key], what),
+        ([key, "--out", "b.zip", "--dtype", "float16"], about),
+        ([key, "--out", "w"], "--out w: the name of a bundle ends in .zip; weights go into a folder, --weights DIR"),
+        ([key, "--out", "mine.zip"], "--out mine.zip: exists and is another file; name a new one"),
+        (["head=mos", "--out", "b.zip"], "'head=mos': none of 1 records passes"),
+        ([key, "--weights", "tasks"], "--weights tasks: exists and is not an empty folder; name a new one"),
+    ):
+        assert with_run.suite("export", *line) == (2, "", f"error: {message}\n")
+    assert not Path("b.zip").exists()
 
 
 def test_an_import_refuses_what_is_no_record_and_takes_the_rest(desk: Desk, finished: Path) -> None:

@@ -38,7 +38,7 @@ def export_weights(weights: Mapping[str, Tensor], folder: Path, *, run_key: str,
         InputError: the folder holds something; a number does not fit ``dtype``; a single row is larger than a shard.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"--out {folder}: exists and is not an empty folder; name a new one")
+        raise InputError(f"--weights {folder}: exists and is not an empty folder; name a new one")
     limit = int(shard_mib * _MIB)
     cast, same_as = _cast(weights, dtype)
     shards, placed = _pack(cast, limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 EventType = Literal["start", "epoch", "end"]
+Event = dict[str, Any]
 
 
 class EventLog:
@@ -42,15 +43,28 @@ class EventLog:
         except OSError:  # absent or empty
             return False
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Event]:
         """Every whole event in order; a line torn by a kill is skipped."""
         if not self.path.exists():
             return
         with self.path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(event, dict) and "type" in event:
-                    yield event
+            yield from parse_events(file)
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[Event]:
+    """The whole events in the lines of a log, in order."""
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict) and "type" in event:
+            yield event
+
+
+def last_lineage(events: list[Event]) -> list[Event]:
+    """The events from the last first attempt on: a run started afresh leaves its predecessor's events behind it."""
+    starts = [index for index, event in enumerate(events) if event["type"] == "start"]
+    fresh = [index for index in starts if events[index].get("attempt", 1) == 1]
+    begin = (fresh[-1:] or starts[:1] or [len(events)])[0]
+    return events[begin:]

@@ -12,6 +12,13 @@ from suite.records.record import Costs, Record
 # What results are ranked by, lower is better; the first that a dataset has (bits per character come with perplexity).
 PRIMARY_METRICS = ("bpc", "ppl", "kl")
 
+_MACHINE = re.compile(r"second|time|mib|joule|watt")
+
+
+def is_of_machine(name: str) -> bool:
+    """Whether a number measures the machine and not the model, so that a repeated epoch need not repeat it."""
+    return _MACHINE.search(name) is not None
+
 
 def final_metrics(record: Record) -> dict[str, float]:
     """The last stage's primary metrics as plain ``test_ppl``, then all by stage and split, costs, sizes, facts.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from suite.records.metrics import final_metrics, finite, metric_key
+from suite.records.events import last_lineage
+from suite.records.metrics import final_metrics, finite, is_of_machine, metric_key
 from suite.records.record import Record
 from suite.records.store import Store
 from suite.spec.run_spec import canonical_json
@@ -22,8 +22,6 @@ _STATUS: Mapping[str, RunStatus] = {
     "diverged": "FAILED",
     "interrupted": "KILLED",
 }
-# What a repeated epoch need not repeat: measurements of the machine, not of the model.
-_MACHINE = re.compile(r"second|time|mib|joule|watt")
 _COORDINATES = frozenset({"type", "stage", "epoch", "step", "time"})
 
 
@@ -38,7 +36,7 @@ class Point(NamedTuple):
     @property
     def reproducible(self) -> bool:
         """Whether repeating the epoch must give this value again."""
-        return not _MACHINE.search(self.key)
+        return not is_of_machine(self.key)
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Payload:
 def payload_of(store: Store, run_key: str, record: Record | None) -> Payload | None:
     """Describe a run from its record, its event log, or both; None when it has left neither."""
     log = store.events(run_key)
-    events = _last_lineage(list(log))
+    events = last_lineage(list(log))
     if record is None and not events:
         return None
     # A start later than the record: the run was taken up again, and until that ends the record is not the last word.
@@ -116,14 +114,6 @@ def payload_of(store: Store, run_key: str, record: Record | None) -> Payload | N
         dataset=(about.params.get("dataset", "data"), _digest(data)) if data else None,
         artifacts=artifacts,
     )
-
-
-def _last_lineage(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events from the last first attempt on: a run started afresh leaves its predecessor's events behind it."""
-    starts = [index for index, event in enumerate(events) if event["type"] == "start"]
-    fresh = [index for index in starts if events[index].get("attempt", 1) == 1]
-    begin = (fresh[-1:] or starts[:1] or [len(events)])[0]
-    return events[begin:]
 
 
 def _last_start(events: list[dict[str, Any]]) -> int:

@@ -23,8 +23,8 @@ def spec_key(spec: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file of at most 64 MiB.
+def read_bytes(path: Path, what: str = "record", suffix: str = ".json") -> bytes:
+    """The content of a regular file of at most 64 MiB; ``what`` it should be, and how its name ends, for messages.
 
     Raises:
         InputError: missing, unreadable, not a regular file, or too large.
@@ -32,15 +32,16 @@ def read_bytes(path: Path) -> bytes:
     try:
         # A named pipe would block an ordinary open for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise InputError(Problem("not a regular file; give a record's .json file", str(path)))
-            data = file.read(MAX_BYTES + 1)
+                raise InputError(Problem(f"not a regular file; give a {what}'s {suffix} file", str(path)))
+            # Whole where it is small enough; a buffer would take three times as long for thousands of files.
+            data = file.readall() if status.st_size <= MAX_BYTES else None
     except OSError as error:
         raise InputError(Problem(f"cannot be read: {error.strerror}", str(path))) from error
-    if len(data) > MAX_BYTES:
-        raise InputError(Problem(f"larger than {MAX_BYTES >> 20} MiB, so not a record", str(path)))
+    if data is None or len(data) > MAX_BYTES:
+        raise InputError(Problem(f"larger than {MAX_BYTES >> 20} MiB, so not a {what}", str(path)))
     return data
 
 
@@ -89,12 +90,15 @@ def _explain(data: bytes, where: str, error: ValidationError) -> list[Problem]:
     schema = payload.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         return [Problem(f"written by a newer suite (schema {schema}); update the suite", where)]
+    if isinstance(schema, int) and schema < SCHEMA:
+        return [Problem(f"of schema {schema}, which this suite no longer reads (it reads {SCHEMA})", where)]
     if schema is None:
         return [Problem('not a record: it has no "schema" field', where)]
-    return [Problem(_message(detail), where, ".".join(map(str, detail["loc"]))) for detail in error.errors()]
+    return [Problem(first_words(detail), where, ".".join(map(str, detail["loc"]))) for detail in error.errors()]
 
 
-def _message(detail: Any) -> str:
+def first_words(detail: Any) -> str:
+    """What one of pydantic's error details says."""
     known = {"missing": "required field is missing", "extra_forbidden": "unknown field"}
     text: str = known.get(detail["type"]) or detail["msg"]
     return text[:1].lower() + text[1:]

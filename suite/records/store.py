@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from suite.errors import InputError, Problem, raise_all
 from suite.records.events import EventLog
-from suite.records.files import atomic_write, file_lock, sync_folder
-from suite.records.reading import parse_record, read_bytes, read_record
+from suite.records.files import atomic_write, file_lock, no_collection, sync_folder
+from suite.records.reading import read_record
 from suite.records.record import Record
-from suite.records.recovery import record_from_events
 
 # A probe by the mirror holds a run's lock for an instant; a runner must not take that for another runner.
 _LOCK_PATIENCE = 0.5
@@ -26,16 +24,6 @@ class Scan(NamedTuple):
 
     records: list[Record]
     problems: list[Problem]
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import did, by run key; ``refused`` says why a file was left out."""
-
-    added: tuple[str, ...] = ()
-    same: tuple[str, ...] = ()
-    replaced: tuple[str, ...] = ()
-    refused: tuple[Problem, ...] = ()
 
 
 def file_name(record: Record) -> str:
@@ -54,7 +42,7 @@ def _order(record: Record) -> tuple[str, str, str, str, int, str]:
     return (record.task.name, labels.dataset, labels.encoder, labels.head, record.seed, record.run_key)
 
 
-def _rank(record: Record) -> tuple[bool, str]:
+def rank(record: Record) -> tuple[bool, str]:
     """Of two records of one run the finished one counts, then the later one."""
     return record.status == "finished", record.provenance.ended
 
@@ -95,6 +83,10 @@ class Store:
 
     def scan(self) -> Scan:
         """Read every record; a file that is damaged, foreign or misnamed becomes a problem and hides no other."""
+        with no_collection():
+            return self._scan()
+
+    def _scan(self) -> Scan:
         best: dict[str, Record] = {}
         problems: list[Problem] = []
         for path in self.paths():
@@ -111,7 +103,7 @@ class Store:
                 continue
             # A kill between the two steps of a renaming write leaves both files.
             known = best.get(record.run_key)
-            if known is None or _rank(record) > _rank(known):
+            if known is None or rank(record) > rank(known):
                 best[record.run_key] = record
         return Scan(sorted(best.values(), key=_order), problems)
 
@@ -132,7 +124,7 @@ class Store:
             InputError: its file is damaged.
         """
         candidates = [read_record(path) for path in self._files_of(run_key)]
-        return max((r for r in candidates if r.run_key == run_key), key=_rank, default=None)
+        return max((r for r in candidates if r.run_key == run_key), key=rank, default=None)
 
     def path_of(self, record: Record) -> Path:
         """Where :meth:`write` puts a record."""
@@ -163,15 +155,17 @@ class Store:
                 sync_folder(path.parent)
         return target
 
-    def find(self, text: str) -> Record:
+    def find(self, text: str, scan: Scan | None = None) -> Record:
         """The record named by a run-key prefix of 4 or more hexadecimal digits, a file name, or a path.
+
+        ``scan`` saves reading the folder again.
 
         Raises:
             InputError: no record or several match; the candidates are listed.
         """
         if os.path.isfile(text):  # unlike Path.is_file, false for a name too long to exist
             return read_record(Path(text))
-        records, problems = self.scan()
+        records, problems = scan or self.scan()
         name = text.removesuffix(".json")
         matches = [r for r in records if file_name(r) == f"{name}.json"]
         if not matches and re.fullmatch(r"[0-9a-f]{4,64}", text.lower()):
@@ -185,59 +179,8 @@ class Store:
         message = f"no record matches {text!r}; give 4 or more digits of a run key, or a file name:{_listing(records)}"
         raise InputError(*problems, message)
 
-    def import_records(self, paths: Sequence[Path], *, replace: bool = False) -> ImportReport:
-        """Add record files, or folders of them, made on another machine, and event logs of runs that left no record.
-
-        Each is validated and its key recomputed; its name here comes from its content's labels, never from a path.
-        A finished record replaces an unfinished one, a later unfinished one an earlier; any other difference is
-        refused unless ``replace``.
-        """
-        added: list[str] = []
-        same: list[str] = []
-        replaced: list[str] = []
-        refused: list[Problem] = []
-        for path in _expand(paths, refused):
-            try:
-                record = _made_of(path)
-                known = self.get(record.run_key)
-            except InputError as error:
-                refused.extend(error.problems)
-                continue
-            if known == record:
-                same.append(record.run_key)
-            elif known is None:
-                self.write(record)
-                added.append(record.run_key)
-            elif replace or (known.status != "finished" and _rank(record) > _rank(known)):
-                self.write(record, replace=True)
-                replaced.append(record.run_key)
-            else:
-                kind = "finished" if known.status == "finished" else "later"
-                message = (
-                    f"a different, {kind} record of this run is already here: {self.path_of(known)}; remove it first"
-                )
-                refused.append(Problem(message, str(path)))
-        return ImportReport(tuple(added), tuple(same), tuple(replaced), tuple(refused))
-
     def _files_of(self, run_key: str) -> list[Path]:
         return sorted(self.records_dir.glob(f"[!.]*--{run_key[:12]}.json"))
-
-
-def _made_of(path: Path) -> Record:
-    """The record in a file, or the one that an event log tells of."""
-    return record_from_events(path) if path.suffix == ".jsonl" else parse_record(read_bytes(path), str(path))
-
-
-def _expand(paths: Iterable[Path], refused: list[Problem]) -> Iterator[Path]:
-    """Files as given; of a folder its ``*.json`` and those of its ``records`` folder, not deeper."""
-    for path in map(Path, paths):
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted([*path.glob("[!.]*.json"), *path.glob("records/[!.]*.json")])
-        if not found:
-            refused.append(Problem("holds no .json file, nor does a records folder in it", str(path)))
-        yield from found
 
 
 def _listing(records: Sequence[Record], limit: int = 10) -> str:

@@ -10,7 +10,7 @@ from suite.report import formatting
 from suite.report.cells import Cell
 from suite.report.columns import Column, budget, link_cell
 from suite.report.compare import summarize
-from suite.report.table import escape, link_definitions, render_table
+from suite.report.table import link_definitions, render_table
 
 OWN = "the recipe's own start"
 AVERAGING_CAPTION = (
@@ -54,11 +54,14 @@ def averaging_markdown(cells: Sequence[Cell], records: str = "records") -> str:
             if not here:
                 continue
             title = formatting.METRIC_TITLES.get(metric, metric)
-            parts += [f"### {escape(' · '.join(key))} ({title}, test)", render_table(_columns(here, metric), "pipe")]
+            parts += [
+                f"### {formatting.escape(' · '.join(key))} ({title}, test)",
+                render_table(_columns(here, metric), "pipe"),
+            ]
             linked += [record for cell in here for record in cell.records]
     if not parts:
         return ""
-    return "\n\n".join([escape(AVERAGING_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
+    return "\n\n".join([formatting.escape(AVERAGING_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
 
 
 def _columns(cells: Sequence[Cell], metric: str) -> list[Column]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from suite.records.fields import leaves
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
 from suite.report.compare import Summary, summarize
@@ -131,15 +132,15 @@ def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list
     """Cells of finished records; two specs under one label are two cells and never averaged together."""
     failed = defaultdict(list)
     for record in unfinished:
-        failed[_spec_hash(record)].append(record)
+        failed[spec_hash(record)].append(record)
     groups: dict[tuple[SectionKey, str, str], dict[str, Record]] = defaultdict(dict)
     for record in finished:
         for key in section_keys(record):
-            groups[key, record.labels.method, _spec_hash(record)][record.run_key] = record
+            groups[key, record.labels.method, spec_hash(record)][record.run_key] = record
     namesakes = defaultdict(list)
     for identity, members in groups.items():
         namesakes[identity[:2]].append(next(iter(members.values())))
-    differing = {name: _differing(records) for name, records in namesakes.items()}
+    differing = {name: differing_keys(records) for name, records in namesakes.items()}
     cells = []
     for (key, method, spec), members in groups.items():
         records = tuple(sorted(members.values(), key=lambda record: (record.seed, record.run_key)))
@@ -148,12 +149,13 @@ def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list
     return sorted(cells, key=lambda cell: (cell.key, cell.method, cell.difference, cell.records[0].run_key))
 
 
-def _spec_hash(record: Record) -> str:
+def spec_hash(record: Record) -> str:
+    """Equal for the runs of one cell, which differ in their seed alone."""
     spec = {key: value for key, value in record.spec.items() if key != "seed"}
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
 
-def _differing(namesakes: Sequence[Record]) -> list[str]:
+def differing_keys(namesakes: Sequence[Record]) -> list[str]:
     """The keys, seeds apart, in which the specs of one name differ."""
     if len(namesakes) < 2:
         return []
@@ -169,35 +171,33 @@ def _difference(record: Record, differing: Sequence[str]) -> tuple[str, ...]:
     return (*said, f"and {more} more") if more else tuple(said)
 
 
-def flatten(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
+def flatten(value: Any) -> Iterable[tuple[str, str]]:
     """Dotted keys and their values as text, depth first: ``("recipe.optimizer.lr", "20.0")``."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from flatten(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for index, item in enumerate(value):
-            yield from flatten(item, f"{path}[{index}]")
-    else:
-        yield path, value if isinstance(value, str) else canonical_json(value)
+    for path, leaf in leaves(value).items():
+        yield path, leaf if isinstance(leaf, str) else canonical_json(leaf)
+
+
+def measured(records: Sequence[Record]) -> tuple[str | None, list[Record], bool]:
+    """The device that speaks for some runs, those of its runs whose costs count, and whether these were surely alone.
+
+    Packed runs and runs that shared the machine are left out. Times on two devices are not one number, so the device
+    with most measured runs speaks for all.
+    """
+    devices = Counter(record.environment.device for record in records if record.environment)
+    alone = [record for record in records if had_machine(record)]
+    known = [record for record in alone if record.costs and record.costs.exclusive]
+    counts = Counter(record.environment.device for record in known or alone if record.environment)
+    ranking = counts or devices
+    device = min(ranking, key=lambda name: (-ranking[name], name), default=None)
+    here = [r for r in known or alone if (r.environment.device if r.environment else None) == device]
+    return device, here, bool(known)
 
 
 def costs(records: Sequence[Record]) -> CellCosts:
-    """What the cell's runs took, packed runs and runs that shared the machine left out.
-
-    One device speaks for the cell, since times on two are not one number: the one with most measured runs.
-    """
-    devices = Counter(record.environment.device for record in records if record.environment)
-    alone = [record for record in records if _had_machine(record)]
-    known = [record for record in alone if record.costs and record.costs.exclusive]
-    measured = Counter(record.environment.device for record in known or alone if record.environment)
-    ranking = measured or devices
-    device = min(ranking, key=lambda name: (-ranking[name], name), default=None)
-    others = len(devices) - 1 if devices else 0
-    here = [
-        record.costs
-        for record in known or alone
-        if record.costs and (record.environment.device if record.environment else None) == device
-    ]
+    """What the cell's runs took, by those that :func:`measured` counts."""
+    device, counted, sure = measured(records)
+    others = len({record.environment.device for record in records if record.environment}) - 1
+    here = [record.costs for record in counted if record.costs]
     seconds = [cost.seconds_per_epoch for cost in here if cost.seconds_per_epoch is not None]
     peaks: dict[str, list[float]] = {
         "NVML, process": [
@@ -215,13 +215,14 @@ def costs(records: Sequence[Record]) -> CellCosts:
     source = next((name for name, values in peaks.items() if values), "")
     return CellCosts(
         device=device,
-        other_devices=others,
+        other_devices=max(0, others),
         seconds_per_epoch=statistics.median(seconds) if seconds else None,
         peak_mib=max(peaks[source]) if source else None,
         peak_source=source,
-        exclusive=bool(known),
+        exclusive=sure,
     )
 
 
-def _had_machine(record: Record) -> bool:
+def had_machine(record: Record) -> bool:
+    """Whether the costs of a run count: measured, not packed, and no other process seen on the device."""
     return record.costs is not None and not record.costs.packed and record.costs.exclusive is not False

@@ -9,7 +9,7 @@ from suite.records.published import Published
 from suite.report import formatting
 from suite.report.columns import Column, link_cell
 from suite.report.findings import Finding, Judged, Outcome
-from suite.report.table import escape, link_definitions, render_table
+from suite.report.table import link_definitions, render_table
 
 CLAIMS_CAPTION = (
     "Each claim of the papers, judged by our records alone. A comparison counts for or against the claim where its "
@@ -20,11 +20,11 @@ CLAIMS_CAPTION = (
 
 def claims_markdown(judged: Sequence[Judged], published: Sequence[Published], records: str = "records") -> str:
     """The whole table: every claim, then its evidence, comparison by comparison, with links to the records."""
-    parts = [escape(CLAIMS_CAPTION), render_table(_columns(judged, published), "pipe")]
+    parts = [formatting.escape(CLAIMS_CAPTION), render_table(_columns(judged, published), "pipe")]
     for one in judged:
-        parts.append(f"### {escape(one.claim.claim)}")
-        said = [f"**{one.verdict}**" + (f": {escape(one.why)}" if one.why else "")]
-        said += [escape(one.claim.note)] if one.claim.note else []
+        parts.append(f"### {formatting.escape(one.claim.claim)}")
+        said = [f"**{one.verdict}**" + (f": {formatting.escape(one.why)}" if one.why else "")]
+        said += [formatting.escape(one.claim.note)] if one.claim.note else []
         parts.append(" · ".join(said))
         if one.findings:
             parts.append("\n".join(f"- {_line(finding)}" for finding in one.findings))
@@ -71,4 +71,4 @@ def _line(finding: Finding) -> str:
     why = f" ({finding.why})" if finding.why else ""
     links = f" {link_cell(finding.records)}" if finding.records else ""
     said = formatting.clean(f"{finding.place}: {finding.text}: ")
-    return f"{escape(said)} **{finding.outcome}**{escape(why)}{links}"
+    return f"{formatting.escape(said)} **{finding.outcome}**{formatting.escape(why)}{links}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,6 +118,14 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Summary:
     # One in exact arithmetic at the least; a rounding must not say there is none.
     half = t_quantile(max(1.0, 1 / shares)) * math.sqrt(spread)
     return Summary(n, mean, math.sqrt(spread), mean - half, mean + half)
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Summary:
+    """Mean over the seeds that both have of ours minus theirs, with Student's 95 % interval of that mean.
+
+    What a seed decides for both, such as initial weights or the order of data, drops out of the difference.
+    """
+    return summarize([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
 def summarize(values: Sequence[float]) -> Summary:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from suite.records.published import Published, Value
-from suite.report.compare import Summary
+if TYPE_CHECKING:  # a list of records needs no baselines
+    from suite.records.published import Published, Value
+    from suite.report.compare import Summary
 
 DASH = "-"
 METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}
@@ -14,6 +16,13 @@ METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL div
 def clean(text: str) -> str:
     """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
     return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def escape(text: str, code: bool = False) -> str:
+    """Text that Markdown shows as it is: no cell, tag, comment or emphasis of its own; ``code`` keeps backticks."""
+    for character in "\\*_[]|" if code else "\\`*_[]|":
+        text = text.replace(character, "\\" + character)
+    return text.replace("<", "&lt;")
 
 
 def metric(value: float, name: str) -> str:

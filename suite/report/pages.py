@@ -1,4 +1,4 @@
-"""Every page of the report, written in one go: the leaderboard, the claims, what a head costs, when to average."""
+"""Every page of the report, written in one go: leaderboard, claims, costs, what a head is worth, what to run again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import Evidence, judge
 from suite.report.leaderboard import build
 from suite.report.ranks import ranks_markdown
+from suite.report.reproduce import reproduce_markdown
 from suite.report.table import markdown
 from suite.report.tasks import Tasks, is_current
 from suite.report.worth import worth_markdown, worths
@@ -62,6 +63,11 @@ class Report:
             ),
             "COSTS.md": ("costs", "Time and memory", costs_markdown(self.results) or _NOTHING_YET),
             "HEADS.md": ("heads", "What a head is worth, and when to average", _heads(worth, averaging, ranks)),
+            "REPRODUCE.md": (
+                "reproduce",
+                "Who can reproduce what, from which commit",
+                reproduce_markdown(self.records) or _NOTHING_YET,
+            ),
         }
         for file, (name, title, text) in pages.items():
             update_block(self.results / file, text, title, name)

@@ -8,7 +8,7 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import Cell
 from suite.report.columns import Column, link_cell
-from suite.report.table import escape, link_definitions, render_table
+from suite.report.table import link_definitions, render_table
 
 RANKS_CAPTION = (
     "Rank of the matrix of log p(word | context) over the test split, mean ± standard deviation (number of seeds). "
@@ -35,11 +35,11 @@ def ranks_markdown(cells: Sequence[Cell], records: str = "records") -> str:
     for key in dict.fromkeys(cell.key for cell in cells):
         here = [cell for cell in cells if cell.key == key and cell.values("test", "rank")]
         if here:
-            parts += [f"### {escape(' · '.join(key))}", render_table(_columns(here), "pipe")]
+            parts += [f"### {formatting.escape(' · '.join(key))}", render_table(_columns(here), "pipe")]
             linked += [record for cell in here for record in cell.records]
     if not parts:
         return ""
-    return "\n\n".join([escape(RANKS_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
+    return "\n\n".join([formatting.escape(RANKS_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
 
 
 def _columns(cells: Sequence[Cell]) -> list[Column]:

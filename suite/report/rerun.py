@@ -18,11 +18,16 @@ def cell_command(record: Record, *, shortened: bool = True) -> str:
     for axis in ("dataset", "encoder", "head"):
         words += ["--only", f"{axis}={labels[axis]}"]
     words += ["--seed", str(record.seed)]
-    epochs = record.spec.get("recipe", {}).get("budget", {}).get("epochs")
-    # A full run has the epochs of its task file; of the others only the record knows.
-    if record.scope != "full" and shortened and epochs is not None:
+    epochs = rerun_epochs(record)
+    if shortened and epochs is not None:
         words += ["--max-epochs", str(epochs)]
     return shlex.join(words)
+
+
+def rerun_epochs(record: Record) -> int | None:
+    """What ``--max-epochs`` must say; None for a full run, which has the epochs of its task file."""
+    epochs = record.spec.get("recipe", {}).get("budget", {}).get("epochs")
+    return None if record.scope == "full" or epochs is None else int(epochs)
 
 
 def rerun_command(record: Record) -> str:

@@ -59,7 +59,7 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     ``records`` is the folder of the record files, seen from the file that the text goes into. A table of more than
     ``most`` rows is left to the whole leaderboard, and only its size is said.
     """
-    parts = [escape(CAPTION, code=True)]
+    parts = [formatting.escape(CAPTION, code=True)]
     linked: list[Record] = []
     # The grid of the synthetic experiment is many small tables.
     gridded = sum(len(section.rows) for section in board.sections if section.metric == "kl")
@@ -68,7 +68,7 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     for section in board.sections:
         if most is not None and gridded > most and section.metric == "kl":
             continue
-        parts.append(f"### {escape(_heading(section))}")
+        parts.append(f"### {formatting.escape(_heading(section))}")
         linked += [record for row in section.rows if row.cell for record in row.cell.records]
         linked += [row.record for row in section.short]
         linked += [row.partial.record for row in section.rows if row.partial]
@@ -79,12 +79,12 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
             parts.append(render_table(columns(section), "pipe"))
         if section.short:
             parts += [f"**{_SHORT_TITLE}**", render_table(short_columns(section), "pipe")]
-        notes = [f"- {line}" for line in _notes(section, escape)]
+        notes = [f"- {line}" for line in _notes(section, formatting.escape)]
         parts += ["\n".join(notes)] if notes else []
     if board.other:
         parts += ["### Other published values", render_table(other_columns(board.other), "pipe")]
     for title, lines in _lists(board):
-        parts += [f"### {title}", "\n".join(f"- {escape(line, code=True)}" for line in lines)]
+        parts += [f"### {title}", "\n".join(f"- {formatting.escape(line, code=True)}" for line in lines)]
     parts += link_definitions(linked, records)
     return "\n\n".join(parts) + "\n"
 
@@ -188,7 +188,7 @@ def render_table(table: list[Column], style: str) -> str:
     def cells(column: Column) -> list[str]:
         if style != "pipe":
             return list(column.cells)
-        return list(column.markdown) if column.markdown else [escape(cell) for cell in column.cells]
+        return list(column.markdown) if column.markdown else [formatting.escape(cell) for cell in column.cells]
 
     return tabulate(
         list(zip(*map(cells, table), strict=True)),
@@ -197,10 +197,3 @@ def render_table(table: list[Column], style: str) -> str:
         colalign=["right" if column.right else "left" for column in table],
         disable_numparse=True,
     )
-
-
-def escape(text: str, code: bool = False) -> str:
-    """Text that Markdown shows as it is: no cell, tag, comment or emphasis of its own; ``code`` keeps backticks."""
-    for character in "\\*_[]|" if code else "\\`*_[]|":
-        text = text.replace(character, "\\" + character)
-    return text.replace("<", "&lt;")

@@ -14,7 +14,7 @@ from suite.report.cells import Cell, SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
 from suite.report.pairing import cost_pair, of_quality, pairs, values, with_interval
-from suite.report.table import escape, link_definitions, render_table
+from suite.report.table import link_definitions, render_table
 from suite.spec.run_spec import canonical_json
 
 BASE = "softmax"
@@ -120,7 +120,7 @@ def worth_markdown(found: Sequence[Worth], records: str | None = "records", most
     """
     if not found:
         return ""
-    parts = [escape(WORTH_CAPTION)]
+    parts = [formatting.escape(WORTH_CAPTION)]
     gridded = sum(one.metric == "kl" for one in found)
     if most is not None and gridded > most:
         parts.append(f"The synthetic experiment: {gridded:,} rows, in results/HEADS.md.")
@@ -129,7 +129,7 @@ def worth_markdown(found: Sequence[Worth], records: str | None = "records", most
         here = [one for one in found if one.cell.key == key]
         long = most is not None and len(here) > most
         table = f"{len(here):,} rows, in results/HEADS.md." if long else render_table(_columns(here), "pipe")
-        parts += [f"### {escape(_title(key, here[0].metric))}", table]
+        parts += [f"### {formatting.escape(_title(key, here[0].metric))}", table]
     linked = [record for one in found for record in (*one.cell.records, *one.base.records)]
     return "\n\n".join([*parts, *(link_definitions(linked, records) if records else [])]) + "\n"
 

@@ -14,6 +14,8 @@ VERBS: Mapping[str, str] = {
     "plan": "suite.verbs.look:plan",
     "report": "suite.verbs.look:report",
     "show": "suite.verbs.look:show",
+    "query": "suite.verbs.query:query",
+    "compare": "suite.verbs.compare:compare",
     "validate": "suite.verbs.validate:validate",
     "run": "suite.verbs.execute:run",
     "profile": "suite.verbs.profile:profile",

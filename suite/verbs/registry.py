@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from suite.records import importing
 from suite.records.store import Store
 
 
 def import_records(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite import``."""
-    found = Store(options.results).import_records(options.paths, replace=options.replace)
+    found = importing.import_records(Store(options.results), options.paths, replace=options.replace)
     print(f"{len(found.added)} added, {len(found.same)} here already, {len(found.replaced)} replaced")
     for problem in found.refused:
         print(f"refused: {problem}", file=sys.stderr)

@@ -110,7 +110,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     out.mkdir()
     (out / "mine").touch()
-    assert refused(out) == f"--out {out}: exists and is not an empty folder; name a new one"
+    assert refused(out) == f"--weights {out}: exists and is not an empty folder; name a new one"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -143,7 +143,7 @@ def test_damage_is_found_and_named(tmp_path: Path) -> None:
 def test_the_verb_exports_a_finished_run(with_run: Desk) -> None:
     record = one_record(with_run.results)
     code, out, err = with_run.suite(
-        "export", record.run_key[:8], "--out", "w", "--dtype", "float16", "--shard-mib", "1"
+        "export", record.run_key[:8], "--weights", "w", "--dtype", "float16", "--shard-mib", "1"
     )
     assert (code, err) == (0, "")
     run = with_run.results / "runs" / record.run_key[:16] / "weights.pt"
@@ -152,7 +152,7 @@ def test_the_verb_exports_a_finished_run(with_run: Desk) -> None:
     found = load_exported(Path("w"))
     assert all(torch.equal(found[name], tensor.half()) for name, tensor in weights.items())
     run.unlink()
-    code, out, err = with_run.suite("export", record.run_key[:8], "--out", "again")
+    code, out, err = with_run.suite("export", record.run_key[:8], "--weights", "again")
     assert (code, out) == (2, "")
     assert err == (
         f"error: run {record.run_key[:12]} has no weights here: {run} is missing. Records travel without weights; "

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from suite.errors import InputError
 from suite.records.files import atomic_write
+from suite.records.importing import import_records
 from suite.records.record import LabelRef, Record
 from suite.records.store import Store, file_name
 
@@ -208,9 +209,9 @@ def test_records_from_another_machine_are_imported_once(make_record, store, tmp_
         other.write(record)
     odd = tmp_path / "anything.json"
     odd.write_text(make_record(4).to_json())
-    report = store.import_records([other.root, odd])
+    report = import_records(store, [other.root, odd])
     assert set(report.added) == {make_record(seed).run_key for seed in (1, 2, 3, 4)}
-    again = store.import_records([other.records_dir, odd])
+    again = import_records(store, [other.records_dir, odd])
     assert (set(again.same), again.added, again.refused) == (set(report.added), (), ())
     assert store.load() == [make_record(seed) for seed in (1, 2, 3, 4)]
 
@@ -225,15 +226,15 @@ def test_an_import_prefers_finished_then_later_and_never_guesses(make_record, st
     origin = early.provenance.model_copy(update={"ended": "2026-02-01T00:00:00+00:00"})
     later = early.model_copy(update={"provenance": origin})
     store.write(early)
-    assert store.import_records(incoming(later)).replaced == (early.run_key,)
-    refused = store.import_records(incoming(early)).refused
+    assert import_records(store, incoming(later)).replaced == (early.run_key,)
+    refused = import_records(store, incoming(early)).refused
     where = store.path_of(early)
     prefix = f"{tmp_path / 'in.json'}: a different"
     assert [str(p) for p in refused] == [
         f"{prefix}, later record of this run is already here: {where}; remove it first"
     ]
-    assert store.import_records(incoming(finished)).replaced == (early.run_key,)
-    refused = store.import_records(incoming(later)).refused
+    assert import_records(store, incoming(finished)).replaced == (early.run_key,)
+    refused = import_records(store, incoming(later)).refused
     assert [str(p) for p in refused] == [
         f"{prefix}, finished record of this run is already here: {where}; remove it first"
     ]
@@ -249,11 +250,11 @@ def test_an_import_refuses_what_is_no_record(store, tmp_path, monkeypatch, make_
     with big.open("wb") as file:
         file.truncate(64 * 1024 * 1024 + 1)
     forged.write_text(make_record(1).to_json().replace(make_record(1).run_key, "../../etc/" + "0" * 54))
-    report = store.import_records([missing, pipe, empty, big, forged])
+    report = import_records(store, [missing, pipe, empty, big, forged])
     assert [str(problem) for problem in report.refused] == [
         f"{missing}: cannot be read: No such file or directory",
         f"{pipe}: not a regular file; give a record's .json file",
-        f"{empty}: holds no .json file, nor does a records folder in it",
+        f"{empty}: holds no .json or .zip file, nor does a records folder in it",
         f"{big}: larger than 64 MiB, so not a record",
         f"{forged}: run_key: string should match pattern '^[0-9a-f]{{64}}$'",
     ]

@@ -158,6 +158,7 @@ def test_every_page_is_written_and_the_readme_keeps_its_own_words(tmp_path: Path
         "out/CLAIMS.md",
         "out/COSTS.md",
         "out/HEADS.md",
+        "out/REPRODUCE.md",
         "out/leaderboard.csv",
         "README.md",
     ]
