@@ -199,7 +199,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--write",
         action="store_true",
-        help="write LEADERBOARD.md, leaderboard.csv, CLAIMS.md and HEADS.md into the results folder",
+        help="write LEADERBOARD.md, leaderboard.csv and .tex, CLAIMS.md, HEADS.md, COSTS.md and the web page "
+        "site/index.html into the results folder",
     )
     one.add_argument(
         "--write-into",

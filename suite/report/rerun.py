@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from suite.records.metrics import PRIMARY_METRICS
@@ -23,6 +23,12 @@ def cell_command(record: Record, *, shortened: bool = True) -> str:
     if record.scope != "full" and shortened and epochs is not None:
         words += ["--max-epochs", str(epochs)]
     return shlex.join(words)
+
+
+def cell_rerun_command(records: Sequence[Record]) -> str:
+    """One line that gives the numbers of a cell's finished records again, one ``--seed`` each."""
+    seeds = [word for record in records[1:] for word in ("--seed", str(record.seed))]
+    return f"{cell_command(records[0])} {shlex.join([*seeds, '--rerun'])}"
 
 
 def rerun_command(record: Record) -> str:
