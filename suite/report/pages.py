@@ -76,7 +76,7 @@ class Report:
         site = Site(board, judged, self.published, self.records, self.results / "figures")
         atomic_write(self.results / PAGE, site.html())
         yield self.results / PAGE
-        mine = build(self.records, self.published, tasks=self.tasks, show="ours")
+        mine = build(self.records, self.published, tasks=self.tasks, show="ours") if into else board
         for path in into:
             folder = Path(os.path.relpath(self.results / "records", path.parent)).as_posix()
             update_block(path, markdown(mine, folder, _README_ROWS))

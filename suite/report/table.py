@@ -42,7 +42,7 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
         if section.short:
             blocks.append((f"{heading(section)}: {SHORT_TITLE}", short_columns(section)))
         for title, table in blocks:
-            shared, rest = _hoist(table)
+            shared, rest = hoist(table)
             parts.append(" · ".join([title, *shared]) + "\n\n" + render_table(fit(rest, width), "simple"))
         notes = "\n".join(textwrap.fill(f"  {line}", width, subsequent_indent="    ") for line in _notes(section, str))
         parts += [notes] if notes else []
@@ -162,7 +162,7 @@ def unfinished_line(record: Record) -> str:
     return formatting.clean(f"{record.name}{scope} {said}: {record.message or 'no reason was recorded'}")
 
 
-def _hoist(table: list[Column]) -> tuple[list[str], list[Column]]:
+def hoist(table: list[Column]) -> tuple[list[str], list[Column]]:
     """Columns in which every run says the same are said in the heading instead."""
     shared, rest = [], []
     for column in table:

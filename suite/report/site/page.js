@@ -7,7 +7,7 @@
   const form = byId("controls");
   const search = byId("q");
   // The order of the server is where a third click returns to.
-  const bodies = all("#results table.rows tbody:not(.floor)").map((node, place) => ({ node, place }));
+  const bodies = all("#results table.rows > tbody:not(.floor)").map((node, place) => ({ node, place }));
   const placeOf = new Map(bodies.map(({ node, place }) => [node, place]));
   const parts = all("#results details.part").map((node) => ({
     node,
@@ -30,10 +30,10 @@
   };
 
   const sort = (table, column, direction) => {
-    const headers = all("thead th", table);
+    const headers = all(":scope > thead th", table);
     if (!headers[column]) return;
     const numeric = headers[column].classList.contains("n");
-    const rows = all("tbody:not(.floor)", table);
+    const rows = all(":scope > tbody:not(.floor)", table);
     const values = new Map(rows.map((body) => [body, valueOf(body, column, numeric)]));
     const sign = direction === "descending" ? -1 : 1;
     rows.sort((a, b) => {
@@ -53,7 +53,7 @@
   };
 
   for (const table of all("#results table.rows")) {
-    all("thead th", table).forEach((header, column) => {
+    all(":scope > thead th", table).forEach((header, column) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = header.textContent;

@@ -32,11 +32,12 @@ from suite.report.table import CAPTION, unfinished_line
 from suite.report.tasks import is_stale
 
 PAGE = Path("site") / "index.html"
-# The page with its figures; those that do not fit are named, and linked. Tables alone may be larger.
+# Where there are too many rows for it, a run is its link alone; figures that do not fit are linked. No row is left out.
 MAX_BYTES = 3_000_000
 # A name, a note, a reason: what is longer is cut, and the record has the whole.
 MAX_TEXT = 2_000
 MOST_LINES = 200
+_MOST_FINDINGS = 60
 _MOST_LINKS = 12
 
 
@@ -71,11 +72,15 @@ class Site:
         environment = _environment()
         settings = Settings()
         sections = section_views(self.board, settings)
-        results = environment.get_template("results.html").render(sections=sections)
-        context = {**self._context(sections, settings), **_assets(), "results": Markup(results)}
-        page = environment.get_template("page.html")
+        tables, page = (environment.get_template(name) for name in ("results.html", "page.html"))
+        context = {**self._context(sections, settings), **_assets()}
+        bare = ""
+        for brief in (False, True):
+            context |= {"brief": brief, "results": Markup(tables.render(sections=sections, brief=brief))}
+            bare = page.render(context, pictures=())
+            if len(bare.encode()) <= MAX_BYTES:
+                break
         # The figures have what room the tables leave them.
-        bare = page.render(context, pictures=())
         pictures = load_pictures(self.figures, MAX_BYTES - len(bare.encode()))
         return page.render(context, pictures=pictures) if pictures else bare
 
@@ -142,9 +147,10 @@ def _claims(judged: Sequence[Judged], published: Sequence[Published]) -> list[di
             "text": text.cells[place],
             "papers": papers.cells[place],
             "verdict": one.verdict,
-            "rest": verdict.cells[place].removeprefix(one.verdict),
+            "rest": verdict.cells[place].removeprefix(one.verdict).lstrip(": "),
             "note": one.claim.note,
-            "findings": [_finding(finding) for finding in one.findings[:MOST_LINES]],
+            "findings": [_finding(finding) for finding in one.findings[:_MOST_FINDINGS]],
+            "more": max(0, len(one.findings) - _MOST_FINDINGS),
         }
         for place, one in enumerate(judged)
     ]

@@ -13,11 +13,11 @@ from suite.report import formatting
 from suite.report.cells import costs, results
 from suite.report.columns import Column, columns, short_columns, short_key
 from suite.report.leaderboard import Leaderboard
-from suite.report.marks import STALE, Mark, marks
+from suite.report.marks import Mark, marks
 from suite.report.rerun import Partial, cell_rerun_command, rerun_command
 from suite.report.rows import Row, Section, ShortRow
 from suite.report.site.settings import Setting, Settings
-from suite.report.table import SHORT_TITLE, heading
+from suite.report.table import SHORT_TITLE, heading, hoist
 from suite.report.tasks import Tasks, is_stale
 from suite.spec.task import Deviation
 
@@ -57,7 +57,7 @@ class RowView:
     runs: tuple[RunView, ...] = ()
     more_runs: int = 0
     settings: tuple[Setting, ...] = ()
-    deviations: tuple[Deviation, ...] = ()
+    deviations: int = 0
     rerun: str = ""
     partial: Partial | None = None
 
@@ -76,13 +76,17 @@ class TableView:
 
 @dataclass(frozen=True, slots=True)
 class SectionView:
-    """Rows that may be compared, and the smoke and short ones beside them; ``ours`` is whether any run is in it."""
+    """Rows that may be compared, and the smoke and short ones beside them; ``ours`` is whether any run is in it.
+
+    ``shared`` is what all runs of the first table have in common: device, precision.
+    """
 
     id: str
     title: str
     dataset: str
     ours: bool
     tables: tuple[TableView, ...]
+    shared: str = ""
 
     @property
     def size(self) -> str:
@@ -110,16 +114,18 @@ def section_views(board: Leaderboard, settings: Settings) -> list[SectionView]:
 
 
 def _section(place: str, section: Section, tasks: Tasks, settings: Settings) -> SectionView:
-    title, tables = heading(section), []
+    title, shared, tables = heading(section), "", []
     if section.rows:
-        kept = _kept(columns(section))
+        # What every run of the table shares is said once, beside its title.
+        common, kept = hoist(_kept(columns(section)))
+        shared = " · ".join(common)
         rows = [_row(section, row, _cells(kept, at), tasks, settings) for at, row in enumerate(section.rows)]
         tables.append(_table(f"{place}t", title, kept, section, rows))
     if section.short:
         kept = _kept(short_columns(section))
         rows = [_short_row(section, row, _cells(kept, at), tasks, settings) for at, row in enumerate(section.short)]
         tables.append(_table(f"{place}u", f"{title}: {SHORT_TITLE}", kept, section, rows))
-    return SectionView(place, title, section.key.dataset, section.has_ours, tuple(tables))
+    return SectionView(place, title, section.key.dataset, section.has_ours, tuple(tables), shared)
 
 
 def _kept(found: Sequence[Column]) -> list[Column]:
@@ -153,8 +159,8 @@ def _row(section: Section, row: Row, cells: tuple[str, ...], tasks: Tasks, setti
         published=number,
         runs=tuple(_run(section, record, tasks) for record in records[:MOST_RUNS]),
         more_runs=max(0, len(records) - MOST_RUNS),
-        settings=_settings(records, settings),
-        deviations=row.deviations,
+        settings=_settings(records, row.deviations, settings),
+        deviations=len(row.deviations),
         rerun=cell_rerun_command(records) if records else "",
         partial=row.partial,
     )
@@ -172,15 +178,19 @@ def _short_row(section: Section, row: ShortRow, cells: tuple[str, ...], tasks: T
         floor=False,
         marks=tuple(marks(row, tasks)),
         runs=(_run(section, record, tasks),),
-        settings=_settings([record], settings),
-        deviations=row.deviations,
+        settings=_settings([record], row.deviations, settings),
+        deviations=len(row.deviations),
         rerun=rerun_command(record),
     )
 
 
-def _settings(records: Sequence[Record], settings: Settings) -> tuple[Setting, ...]:
-    """Blocks of all runs, each once: the seeds of a cell differ in their environment at most."""
-    return tuple(dict.fromkeys(block for record in records for block in settings.of(record)))
+def _settings(
+    records: Sequence[Record], deviations: Sequence[Deviation], settings: Settings
+) -> tuple[Setting, ...]:
+    """Deviations, then blocks of all runs, each once: the seeds of a cell differ in their environment at most."""
+    blocks = [settings.deviation(deviation) for deviation in deviations]
+    blocks += [block for record in records for block in settings.of(record)]
+    return tuple(dict.fromkeys(blocks))
 
 
 def _run(section: Section, record: Record, tasks: Tasks) -> RunView:
@@ -206,11 +216,11 @@ def _run(section: Section, record: Record, tasks: Tasks) -> RunView:
 
 def _remarks(record: Record, tasks: Tasks) -> Iterator[str]:
     if is_stale(record, tasks):
-        yield f"stale: {STALE}"
+        yield "stale"
     if record.provenance.dirty:
         yield "made with changes that were not committed"
     if record.costs and record.costs.packed:
-        yield "packed: shared the GPU with other runs, costs do not count"
+        yield "packed"
     elif record.costs and record.costs.exclusive is False:
         yield "shared the machine: costs do not count"
 
