@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, costs, flatten
+from suite.report.cells import Cell, CellCosts, SectionKey, costs, flatten
 from suite.report.columns import budget
 from suite.report.compare import Summary
 
@@ -23,14 +23,16 @@ Share = Literal["dataset", "encoder", "encoder-label", "precision"]
 def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share]) -> Iterator[tuple[Cell, Cell]]:
     """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must."""
     flat: dict[str, Mapping[str, str]] = {}
+    sections: dict[SectionKey, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        sections[cell.key].append(cell)
     for cell in cells:
         if not matches(cell.head, heads):
             continue
         partners = [
             other
-            for other in cells
-            if other.key == cell.key
-            and other is not cell
+            for other in sections[cell.key]
+            if other is not cell
             and fnmatchcase(other.head, than)
             and all(_SHARED[what](other) == _SHARED[what](cell) for what in same)
         ]

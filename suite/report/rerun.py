@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
+from suite.report import formatting
 from suite.report.tasks import Tasks, full_epochs
 
 
@@ -58,6 +59,14 @@ class Partial:
         stages = self.record.spec.get("stages", ())
         prefix = f"{self.stage}: " if len(stages) > 1 else ""
         return f"{prefix}{self.epochs:,}{whole} epoch{'s' * (count != 1)}"
+
+    @property
+    def last(self) -> str:
+        """``last validation perplexity 78.33``; empty where its curve has none."""
+        if self.metric is None or self.value is None:
+            return ""
+        title = formatting.METRIC_TITLES.get(self.metric, self.metric)
+        return f"last validation {title} {formatting.metric(self.value, self.metric)}"
 
     @property
     def command(self) -> str:

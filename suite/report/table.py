@@ -133,9 +133,7 @@ def _notes(section: Section, shown: Callable[[str], str]) -> Iterator[str]:
 def _reached(partial: Partial) -> str:
     record = partial.record
     said = f"{partial.reached} (seed {record.seed}, [{short_key(record)}])"
-    if partial.metric is not None and partial.value is not None:
-        title = formatting.METRIC_TITLES.get(partial.metric, partial.metric)
-        said += f", last validation {title} {formatting.metric(partial.value, partial.metric)}"
+    said += f", {partial.last}" if partial.last else ""
     return f"{said}; {partial.advice}: {_code(partial.command)}"
 
 

@@ -50,7 +50,7 @@ def _load(path: Path) -> Picture:
             image.load()
             text = str(image.info.get(DESCRIPTION) or f"The figure {path.stem}, drawn without a description.")
             buffer = io.BytesIO()
-            image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+            image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG")
             size = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = f"cannot be read as a picture ({error}); remove it, or draw it again with `suite report --figures`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,11 +40,16 @@ class Settings:
     """Every different block met so far, by kind and in the order of the page; the same content has one id."""
 
     found: dict[tuple[str, str], Setting] = field(default_factory=dict)
+    _by_run: dict[str, tuple[Setting, ...]] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
     _bases: dict[str, list[tuple[Setting, dict[str, str]]]] = field(default_factory=dict)
 
     def of(self, record: Record) -> tuple[Setting, ...]:
         """The blocks that describe a run, in the order of :data:`KINDS`; an environment only where one was recorded."""
-        return tuple(self._add(kind, title, content) for kind, title, content in _contents(record))
+        if record.run_key not in self._by_run:
+            blocks = tuple(self._add(kind, title, content) for kind, title, content in _contents(record))
+            self._by_run[record.run_key] = blocks
+        return self._by_run[record.run_key]
 
     def deviation(self, deviation: Deviation) -> Setting:
         """The block of a deviation from a published recipe."""
@@ -60,8 +66,8 @@ class Settings:
     def _add(self, kind: str, title: str, content: Mapping[str, Any]) -> Setting:
         key = kind, canonical_json(content)
         if key not in self.found:
-            place = 1 + sum(block.kind == kind for block in self.found.values())
-            self.found[key] = self._block(f"{_LETTERS[kind]}{place}", kind, title, dict(flatten(content)))
+            self._counts[kind] += 1
+            self.found[key] = self._block(f"{_LETTERS[kind]}{self._counts[kind]}", kind, title, dict(flatten(content)))
         return self.found[key]
 
     def _block(self, place: str, kind: str, title: str, lines: dict[str, str]) -> Setting:
