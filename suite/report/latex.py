@@ -12,9 +12,9 @@ from suite.report.rows import Section
 from suite.report.table import fit, heading
 
 # Characters of a row that fit on a landscape page in small type.
-_WIDTH = 110
-# What a paper prints of a row; a record is named by the whole leaderboard.
-_LEFT_OUT = frozenset({"record", "precision", "device", "peak of"})
+_WIDTH = 150
+# Costs are a table of their own, and a record is named by the whole leaderboard.
+_LEFT_OUT = frozenset({"record", "precision", "device", "peak of", "peak MiB", "s/epoch"})
 _HEAD = r"""% Made by `suite report --write` from records and published numbers; do not edit.
 % Needs \usepackage{booktabs,longtable}. One table a dataset, protocol and stage: take those you need.
 """
@@ -43,7 +43,7 @@ _SPECIAL = {
 
 
 def latex(board: Leaderboard) -> str:
-    """Every section with rows as a ``longtable`` in ASCII; smoke and short runs compare with nothing and are left out."""
+    """Every section as a ``longtable`` in ASCII; smoke and short runs compare with nothing and are left out."""
     tables = ["\n".join(_table(section)) for section in board.sections if section.rows]
     return "\n\n".join([_HEAD.rstrip("\n"), *tables]) + "\n"
 

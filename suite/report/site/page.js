@@ -159,6 +159,20 @@
   addEventListener("hashchange", recall);
 
   // --- settings in place, copied from the list at the end once a row is unfolded -------------------------------
+  // A block told by another one brings that along, folded.
+  const copyOf = (link) => {
+    const source = byId(link.getAttribute("href").slice(1));
+    if (!source) return null;
+    const copy = document.createElement("details");
+    copy.className = "setting";
+    copy.append(...[...source.children].map((child) => child.cloneNode(true)));
+    for (const base of all(":scope > p > a", copy)) {
+      const whole = copyOf(base);
+      if (whole) copy.append(whole);
+    }
+    return copy;
+  };
+
   let printing = false;
   document.addEventListener("toggle", (event) => {
     const row = event.target;
@@ -167,12 +181,8 @@
     if (!uses || uses.dataset.filled) return;
     uses.dataset.filled = "yes";
     for (const link of all("a", uses)) {
-      const source = byId(link.getAttribute("href").slice(1));
-      if (!source) continue;
-      const copy = document.createElement("details");
-      copy.className = "setting";
-      copy.append(...[...source.children].map((child) => child.cloneNode(true)));
-      uses.before(copy);
+      const copy = copyOf(link);
+      if (copy) uses.before(copy);
     }
     uses.hidden = true;
   }, true);

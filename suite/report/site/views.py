@@ -137,9 +137,7 @@ def _cells(kept: Sequence[Column], at: int) -> tuple[str, ...]:
     return tuple(column.cells[at] for column in kept)
 
 
-def _table(
-    place: str, caption: str, kept: Sequence[Column], section: Section, rows: Iterable[RowView]
-) -> TableView:
+def _table(place: str, caption: str, kept: Sequence[Column], section: Section, rows: Iterable[RowView]) -> TableView:
     titles = tuple(column.title for column in kept)
     return TableView(place, caption, titles, tuple(column.right for column in kept), section.splits, tuple(rows))
 
@@ -184,9 +182,7 @@ def _short_row(section: Section, row: ShortRow, cells: tuple[str, ...], tasks: T
     )
 
 
-def _settings(
-    records: Sequence[Record], deviations: Sequence[Deviation], settings: Settings
-) -> tuple[Setting, ...]:
+def _settings(records: Sequence[Record], deviations: Sequence[Deviation], settings: Settings) -> tuple[Setting, ...]:
     """Deviations, then blocks of all runs, each once: the seeds of a cell differ in their environment at most."""
     blocks = [settings.deviation(deviation) for deviation in deviations]
     blocks += [block for record in records for block in settings.of(record)]
