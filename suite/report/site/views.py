@@ -99,11 +99,12 @@ class SectionView:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One dataset in a line: where it starts, how many rows, how many by verdict."""
+    """One dataset in a line: where it starts, how many rows, how many of ours among them, how many by verdict."""
 
     dataset: str
     first: str
     rows: int
+    ours: int
     verdicts: Mapping[str, int]
 
 
@@ -222,11 +223,11 @@ def _remarks(record: Record, tasks: Tasks) -> Iterator[str]:
 
 
 def glances(sections: Sequence[SectionView]) -> list[Glance]:
-    """One line a dataset, in the order of the page; short rows are not counted."""
+    """One line a dataset, in the order of the page."""
     found = []
     for dataset in dict.fromkeys(section.dataset for section in sections):
         here = [section for section in sections if section.dataset == dataset]
         rows = [row for section in here for table in section.tables for row in table.rows if not row.floor]
         counts = Counter(row.verdict for row in rows if row.verdict != NO_VERDICT)
-        found.append(Glance(dataset, here[0].id, len(rows), counts))
+        found.append(Glance(dataset, here[0].id, len(rows), sum(bool(row.runs) for row in rows), counts))
     return found
