@@ -76,8 +76,8 @@
   const passes = (node, wanted, words) => {
     const data = node.dataset;
     if (wanted.head && data.h !== wanted.head) return false;
-    if (wanted.paper && data.p !== wanted.paper) return false;
-    if (wanted.verdict && data.v !== wanted.verdict) return false;
+    if (wanted.paper && (data.p || "none") !== wanted.paper) return false;
+    if (wanted.verdict && (data.v || "none") !== wanted.verdict) return false;
     if (wanted.mark === "unmarked" ? data.m : wanted.mark && !(data.m || "").split(" ").includes(wanted.mark)) return false;
     return words.every((word) => textOf(node).includes(word));
   };

@@ -37,7 +37,7 @@ MAX_BYTES = 3_000_000
 # A name, a note, a reason: what is longer is cut, and the record has the whole.
 MAX_TEXT = 2_000
 MOST_LINES = 200
-_MOST_FINDINGS = 60
+_MOST_FINDINGS = 40
 _MOST_LINKS = 12
 
 
@@ -180,7 +180,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(slug=_slug, source=lambda number: formatting.source(number).rstrip("*"), run=_run)
-    environment.globals.update(records="../records", figures="../figures", root="..", dash=formatting.DASH)
+    environment.globals.update(records="../records", figures="../figures", root="..")
+    environment.globals.update(dash=formatting.DASH, none_here=NO_VERDICT)
     return environment
 
 

@@ -23,7 +23,8 @@ from suite.spec.task import Deviation
 
 # A cell has a few seeds; what repeats one endlessly is told by its number.
 MOST_RUNS = 100
-NO_PAPER, NO_VERDICT = "none", "none"
+# What a choice of the page is called that no paper, and no verdict, has.
+NO_PAPER = NO_VERDICT = "none"
 
 
 @dataclass(frozen=True, slots=True)
