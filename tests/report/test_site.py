@@ -172,9 +172,8 @@ def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no picture")
     with pytest.raises(InputError) as caught:
         load_pictures(tmp_path, 1000)
-    path = tmp_path / "x.png"
     assert str(caught.value) == (
-        f"{path}: cannot be read as a picture (cannot identify image file '{path}'); remove it, or draw it again with "
+        f"{tmp_path / 'x.png'}: is no PNG picture, or a damaged one; remove it, or draw it again with "
         "`suite report --figures`"
     )
 

@@ -52,8 +52,8 @@ def _load(path: Path) -> Picture:
             buffer = io.BytesIO()
             image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG")
             size = image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = f"cannot be read as a picture ({error}); remove it, or draw it again with `suite report --figures`"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        reason = "is no PNG picture, or a damaged one; remove it, or draw it again with `suite report --figures`"
         raise InputError(Problem(reason, str(path))) from None
     data = base64.b64encode(buffer.getvalue()).decode()
     return Picture(path.name, text, *size, Markup("data:image/png;base64,") + data)
