@@ -60,7 +60,7 @@ bench-cpu: $(READY) ## time the eager step on a CPU beside one that works as the
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)
 
-leaderboard: $(READY) ## write the tables and figures of RESULTS, and the tables of README.md, from the records
+leaderboard: $(READY) ## write the tables, figures and web page of RESULTS, and the tables of README.md, from the records
 	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md --figures
 
 # Each list starts with the paper's main tables: what is stopped early has the most important cells done.

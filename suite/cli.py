@@ -184,7 +184,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--write",
         action="store_true",
-        help="write LEADERBOARD.md and .csv, CLAIMS.md, COSTS.md, HEADS.md and REPRODUCE.md into the results folder",
+        help="write LEADERBOARD.md, leaderboard.csv and .tex, CLAIMS.md, COSTS.md, HEADS.md, REPRODUCE.md and the web "
+        "page site/index.html into the results folder",
     )
     one.add_argument(
         "--write-into",

@@ -140,11 +140,12 @@ def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list
     namesakes = defaultdict(list)
     for identity, members in groups.items():
         namesakes[identity[:2]].append(next(iter(members.values())))
-    differing = {name: differing_keys(records) for name, records in namesakes.items()}
+    flat: dict[str, Mapping[str, str]] = {}
+    differing = {name: differing_keys(records, flat) for name, records in namesakes.items()}
     cells = []
     for (key, method, spec), members in groups.items():
         records = tuple(sorted(members.values(), key=lambda record: (record.seed, record.run_key)))
-        difference = _difference(records[0], differing[key, method])
+        difference = _difference(records[0], differing[key, method], flat)
         cells.append(Cell(key, method, records, difference, tuple(failed[spec])))
     return sorted(cells, key=lambda cell: (cell.key, cell.method, cell.difference, cell.records[0].run_key))
 
@@ -155,17 +156,24 @@ def spec_hash(record: Record) -> str:
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
 
-def differing_keys(namesakes: Sequence[Record]) -> list[str]:
-    """The keys, seeds apart, in which the specs of one name differ."""
+def differing_keys(namesakes: Sequence[Record], flat: dict[str, Mapping[str, str]] | None = None) -> list[str]:
+    """The keys, seeds apart, in which the specs of one name differ; ``flat`` keeps specs taken apart, by run key."""
+    flat = {} if flat is None else flat
     if len(namesakes) < 2:
         return []
-    flat = [dict(flatten(record.spec)) for record in namesakes]
-    keys = sorted(set().union(*flat) - {"seed"})
-    return [key for key in keys if len({other.get(key, "absent") for other in flat}) > 1]
+    specs = [_flat(record, flat) for record in namesakes]
+    keys = sorted(set().union(*specs) - {"seed"})
+    return [key for key in keys if len({other.get(key, "absent") for other in specs}) > 1]
 
 
-def _difference(record: Record, differing: Sequence[str]) -> tuple[str, ...]:
-    own = dict(flatten(record.spec)) if differing else {}
+def _flat(record: Record, known: dict[str, Mapping[str, str]]) -> Mapping[str, str]:
+    if record.run_key not in known:
+        known[record.run_key] = dict(flatten(record.spec))
+    return known[record.run_key]
+
+
+def _difference(record: Record, differing: Sequence[str], flat: dict[str, Mapping[str, str]]) -> tuple[str, ...]:
+    own = _flat(record, flat) if differing else {}
     said = [f"{key}={own.get(key, 'absent')}" for key in differing[:_SHOWN_DIFFERENCES]]
     more = len(differing) - len(said)
     return (*said, f"and {more} more") if more else tuple(said)

@@ -20,7 +20,7 @@ CLAIMS_CAPTION = (
 
 def claims_markdown(judged: Sequence[Judged], published: Sequence[Published], records: str = "records") -> str:
     """The whole table: every claim, then its evidence, comparison by comparison, with links to the records."""
-    parts = [formatting.escape(CLAIMS_CAPTION), render_table(_columns(judged, published), "pipe")]
+    parts = [formatting.escape(CLAIMS_CAPTION), render_table(claims_columns(judged, published), "pipe")]
     for one in judged:
         parts.append(f"### {formatting.escape(one.claim.claim)}")
         said = [f"**{one.verdict}**" + (f": {formatting.escape(one.why)}" if one.why else "")]
@@ -34,10 +34,11 @@ def claims_markdown(judged: Sequence[Judged], published: Sequence[Published], re
 
 def claims_short(judged: Sequence[Judged], published: Sequence[Published]) -> str:
     """One row a claim, for the README: who, what, verdict, and how many comparisons say so."""
-    return render_table(_columns(judged, published), "pipe") + "\n"
+    return render_table(claims_columns(judged, published), "pipe") + "\n"
 
 
-def _columns(judged: Sequence[Judged], published: Sequence[Published]) -> list[Column]:
+def claims_columns(judged: Sequence[Judged], published: Sequence[Published]) -> list[Column]:
+    """Claim, who published it, evidence in short, verdict: a row a claim."""
     papers = {number.paper.key: number.paper.short for number in published}
     return [
         Column("claim", tuple(formatting.clean(one.claim.claim) for one in judged)),

@@ -53,7 +53,8 @@ def columns(section: Section) -> list[Column]:
         if not column.empty:
             found.append(column)
 
-    add("method", lambda row: _method(section, row))
+    footnotes = section.deviations
+    add("method", lambda row: _method(footnotes, row))
     for split in section.splits:
         add(f"published {split}", partial(_published, key=f"{split}.{name}"), right=True, rank=rank_of(split, 11))
     add("source", lambda row: formatting.source(row.published), rank=13)
@@ -90,7 +91,8 @@ def short_columns(section: Section) -> list[Column]:
     def column(title: str, cell: Callable[[ShortRow], str], right: bool = False, rank: int = 0) -> Column:
         return Column(title, tuple(formatting.clean(cell(row)) for row in section.short), right, rank)
 
-    found = [column("method", lambda row: _short_method(section, row))]
+    footnotes = section.deviations
+    found = [column("method", lambda row: _short_method(footnotes, row))]
     for split in section.splits:
         found.append(column(f"ours {split}", partial(_short_value, split=split, name=name), right=True))
     found += [
@@ -121,17 +123,17 @@ def link_cell(records: Sequence[Record]) -> str:
     return " ".join(f"[{short_key(record)}]" for record in records) or formatting.DASH
 
 
-def _method(section: Section, row: Row) -> str:
+def _method(footnotes: Sequence[Deviation], row: Row) -> str:
     notes = f" ({'; '.join(row.notes)})" if row.notes else ""
-    return f"{row.method}{notes}{_marks(section, row.deviations)}"
+    return f"{row.method}{notes}{_marks(footnotes, row.deviations)}"
 
 
-def _short_method(section: Section, row: ShortRow) -> str:
-    return f"{row.record.labels.method} seed {row.record.seed}{_marks(section, row.deviations)}"
+def _short_method(footnotes: Sequence[Deviation], row: ShortRow) -> str:
+    return f"{row.record.labels.method} seed {row.record.seed}{_marks(footnotes, row.deviations)}"
 
 
-def _marks(section: Section, deviations: Sequence[Deviation]) -> str:
-    places = [section.deviations.index(deviation) + 1 for deviation in deviations]
+def _marks(footnotes: Sequence[Deviation], deviations: Sequence[Deviation]) -> str:
+    places = [footnotes.index(deviation) + 1 for deviation in deviations]
     return "".join(f" {formatting.superscript(place)}" for place in places)
 
 

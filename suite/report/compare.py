@@ -62,7 +62,7 @@ def t_quantile(degrees: float) -> float:
     if degrees < 1:
         raise ValueError(f"{degrees} degrees of freedom; a spread needs at least two values")
     if degrees <= len(_T_975):
-        return _T_975[int(degrees) - 1] if degrees == int(degrees) else _t_by_bisection(degrees)
+        return _T_975[int(degrees) - 1] if degrees == int(degrees) else _t_by_newton(degrees)
     z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     return (
         z
@@ -73,13 +73,20 @@ def t_quantile(degrees: float) -> float:
     )
 
 
-def _t_by_bisection(degrees: float) -> float:
-    # The quantile falls as the degrees rise, so those of the whole numbers around it bound it.
-    low, high = _T_975[min(int(degrees), len(_T_975) - 1)], _T_975[int(degrees) - 1]
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_central(middle, degrees) < CONFIDENCE else (low, middle)
-    return (low + high) / 2
+def _t_by_newton(degrees: float) -> float:
+    """The quantile falls as the degrees rise, so the next whole number's lies below it.
+
+    The distribution is concave there: steps from below never pass the quantile.
+    """
+    t = _T_975[min(int(degrees), len(_T_975) - 1)]
+    constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    for _ in range(50):
+        density = constant * (1 + t * t / degrees) ** (-(degrees + 1) / 2)
+        step = (CONFIDENCE - _t_central(t, degrees)) / (2 * density)
+        t += step
+        if abs(step) < 1e-9:
+            break
+    return t
 
 
 def _t_central(t: float, degrees: float) -> float:

@@ -15,6 +15,8 @@ METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL div
 
 def clean(text: str) -> str:
     """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
+    if text.isprintable():
+        return text.strip()
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.records.files import atomic_write
 from suite.records.published import Published
 from suite.records.record import Record
 from suite.report.averaging import averaging_markdown
@@ -16,9 +17,11 @@ from suite.report.claims_table import claims_markdown, claims_short
 from suite.report.costs import costs_markdown
 from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import Evidence, judge
+from suite.report.latex import latex
 from suite.report.leaderboard import build
 from suite.report.ranks import ranks_markdown
 from suite.report.reproduce import reproduce_markdown
+from suite.report.site.page import PAGE, Site
 from suite.report.table import markdown
 from suite.report.tasks import Tasks, is_current
 from suite.report.worth import worth_markdown, worths
@@ -39,13 +42,13 @@ class Report:
     claims: Sequence[Claim]
 
     def write(self, into: Sequence[Path] = ()) -> Iterator[Path]:
-        """Write the pages of the results folder and ``leaderboard.csv``, then the blocks of ``into``.
+        """Write the pages of the results folder, ``leaderboard.csv`` and ``.tex`` and the web page, then ``into``.
 
         A file of ``into`` must have the leaderboard's markers; those of the claims and of the heads are filled where
         they are.
 
         Raises:
-            InputError: a file cannot be read, its markers are wrong, or a benchmark is no table.
+            InputError: a file cannot be read, its markers are wrong, a benchmark is no table, or a figure no picture.
         """
         board = build(self.records, self.published, tasks=self.tasks, show="all")
         evidence = Evidence.of(self.records, self.tasks, load_benchmarks(self.results / "benchmarks"))
@@ -74,7 +77,12 @@ class Report:
             yield self.results / file
         write_csv(board, self.results / "leaderboard.csv")
         yield self.results / "leaderboard.csv"
-        mine = build(self.records, self.published, tasks=self.tasks, show="ours")
+        atomic_write(self.results / "leaderboard.tex", latex(board))
+        yield self.results / "leaderboard.tex"
+        site = Site(board, judged, self.published, self.records, self.results / "figures")
+        atomic_write(self.results / PAGE, site.html())
+        yield self.results / PAGE
+        mine = build(self.records, self.published, tasks=self.tasks, show="ours") if into else board
         for path in into:
             folder = Path(os.path.relpath(self.results / "records", path.parent)).as_posix()
             update_block(path, markdown(mine, folder, _README_ROWS))

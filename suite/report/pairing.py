@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, costs, flatten
+from suite.report.cells import Cell, CellCosts, SectionKey, costs, flatten
 from suite.report.columns import budget
 from suite.report.compare import Summary
 
@@ -22,15 +22,17 @@ Share = Literal["dataset", "encoder", "encoder-label", "precision"]
 
 def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share]) -> Iterator[tuple[Cell, Cell]]:
     """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must."""
-    flat = {cell.records[0].run_key: dict(flatten(cell.records[0].spec)) for cell in cells}
+    flat: dict[str, Mapping[str, str]] = {}
+    sections: dict[SectionKey, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        sections[cell.key].append(cell)
     for cell in cells:
         if not matches(cell.head, heads):
             continue
         partners = [
             other
-            for other in cells
-            if other.key == cell.key
-            and other is not cell
+            for other in sections[cell.key]
+            if other is not cell
             and fnmatchcase(other.head, than)
             and all(_SHARED[what](other) == _SHARED[what](cell) for what in same)
         ]
@@ -49,9 +51,12 @@ _SHARED: Mapping[Share, Callable[[Cell], Any]] = {
 }
 
 
-def _distance(flat: Mapping[str, Mapping[str, str]], cell: Cell, other: Cell) -> int:
-    """In how many keys two specs differ."""
-    one, two = (flat[c.records[0].run_key] for c in (cell, other))
+def _distance(flat: dict[str, Mapping[str, str]], cell: Cell, other: Cell) -> int:
+    """In how many keys two specs differ; ``flat`` keeps the specs already taken apart, by run key."""
+    for record in (cell.records[0], other.records[0]):
+        if record.run_key not in flat:
+            flat[record.run_key] = dict(flatten(record.spec))
+    one, two = flat[cell.records[0].run_key], flat[other.records[0].run_key]
     return sum(one.get(key) != two.get(key) for key in one.keys() | two.keys())
 
 

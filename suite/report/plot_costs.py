@@ -11,6 +11,7 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import Cell, SectionKey, costs
 from suite.report.compare import summarize
+from suite.report.descriptions import costs_sentence
 from suite.report.pairing import values
 from suite.report.plotting import COLOURS, MARKERS, new_figure
 from suite.report.worth import step, steps
@@ -70,6 +71,8 @@ def _points(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, float, str
             linestyle="none",
             label=f"{cell.method}{apart}, n = {summary.n}",
         )
+    points = [(cell.method, summarize(values(cell, metric)).mean or 0.0, seconds) for cell, seconds, _ in timed]
+    figure.set_label(costs_sentence(" · ".join(key), metric, points))
     axes.set_xscale("log")
     times = [seconds for _, seconds, _ in timed]
     axes.set_xlim(min(times) / 1.25, max(times) * 1.25)

@@ -12,6 +12,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from suite.records.record import Record
 from suite.report.cells import precision
+from suite.report.descriptions import curve_sentence, precision_sentence
 from suite.report.plotting import COLOURS, STYLES, new_figure
 from suite.report.published_curves import PublishedCurve
 from suite.spec.run_spec import canonical_json
@@ -78,8 +79,13 @@ def _over(record: Record, curve: PublishedCurve, kind: str) -> Figure:
         lower.plot(list(gap), list(gap.values()), **look)
         gaps += [value for epoch, value in gap.items() if epoch > min(10, last // 3)]
     _log_perplexity(upper, shown)
-    what = f"{record.labels.method} on {record.labels.dataset}, {record.task.protocol}"
-    upper.set_title(f"{what}, {kind}, seed {record.seed}", fontsize=10)
+    what = f"{record.labels.method} on {record.labels.dataset}, {record.task.protocol}, {kind}, seed {record.seed}"
+    upper.set_title(what, fontsize=10)
+    alike = {
+        name: {epoch: value for epoch, value in values.items() if _alike(name, epoch, curve)}
+        for name, values in series(record).items()
+    }
+    figure.set_label(curve_sentence(what, curve.title, alike, theirs))
     upper.legend(loc="upper right")
     if curve.averaged_from is not None and curve.averaged_from <= last:
         for axes in (upper, lower):
@@ -150,6 +156,7 @@ def _precisions(members: Mapping[str, Record], first: Record) -> Figure:
     _log_perplexity(upper, shown)
     what = f"{first.labels.encoder}/{first.spec['head']['name']} on {first.labels.dataset}"
     upper.set_title(f"{what}, {first.task.name}, seed {first.seed}, by precision", fontsize=10)
+    figure.set_label(precision_sentence(f"{what}, {first.task.name}, seed {first.seed}", curves))
     upper.legend(title="recurrence/head")
     widest = max((abs(value) for value in off), default=1.0)
     lower.set_ylim(-1.15 * widest - 0.05, 1.15 * widest + 0.05)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure
 
 from suite.records.record import Record
+from suite.report.descriptions import spectrum_sentence
 from suite.report.plotting import COLOURS, STYLES, new_figure
 
 _FLOAT32, _FLOAT64 = 2.0**-23, 2.0**-52
@@ -51,6 +52,8 @@ def _spectrum(dataset: str, protocol: str, name: str, members: dict[str, Record]
         last = max(last, *places)
         lowest = min(lowest, *(value for value in values if value > 0))
         rows = max([rows, *(metrics.get(split, {}).get("tokens", 0.0) for metrics in record.metrics.values())])
+    what = f"{dataset} ({split}), {protocol}"
+    figure.set_label(spectrum_sentence(what, {method: r.spectra[name] for method, r in sorted(members.items())}))
     # With fewer contexts than words the last index is their number; the thresholds then differ by a constant at most.
     lines = sorted(thresholds(max(rows, last), last).items(), key=lambda item: item[1])
     for place, (name, value) in enumerate(lines):
@@ -69,6 +72,6 @@ def _spectrum(dataset: str, protocol: str, name: str, members: dict[str, Record]
     axes.set_ylim(max(lowest, 1e-18) / 3, 2)
     axes.set_xlabel("index of the singular value")
     axes.set_ylabel("singular value / largest")
-    axes.set_title(f"log-probabilities of {dataset} ({split}), {protocol}", fontsize=10)
+    axes.set_title(f"log-probabilities of {what}", fontsize=10)
     axes.legend(loc="lower left")
     return figure

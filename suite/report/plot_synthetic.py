@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from suite.records.record import Record
+from suite.report.descriptions import synthetic_sentence
 from suite.report.plotting import new_figure
 
 BASE = "softmax"
@@ -69,6 +70,7 @@ def _maps(members: Sequence[Record], title: str) -> Figure:
             axes.set_xlabel("d (size of the embeddings)" if row == len(heads) - 1 else "")
             axes.set_ylabel(f"{head}\nM (words)" if column == 0 else "")
     figure.suptitle(title, fontsize=10)
+    figure.set_label(synthetic_sentence(title, kl))
     return figure
 
 

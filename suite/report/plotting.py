@@ -12,6 +12,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from suite.report.descriptions import DESCRIPTION
+
 # Okabe and Ito's palette, told apart with every common colour blindness; lines differ in style or marker too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#666666")
 STYLES = ("-", "--", "-.", ":")
@@ -44,9 +46,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG, without date or version of the program in it."""
+    """The figure as PNG, without date or version of the program in it, with its description (the figure's label)."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    said = {DESCRIPTION: str(figure.get_label())} if figure.get_label() else {}
+    figure.savefig(buffer, format="png", metadata={"Software": None, **said})
     return buffer.getvalue()
 
 

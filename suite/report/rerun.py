@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
+from suite.report import formatting
 from suite.report.tasks import Tasks, full_epochs
 
 
@@ -28,6 +29,12 @@ def rerun_epochs(record: Record) -> int | None:
     """What ``--max-epochs`` must say; None for a full run, which has the epochs of its task file."""
     epochs = record.spec.get("recipe", {}).get("budget", {}).get("epochs")
     return None if record.scope == "full" or epochs is None else int(epochs)
+
+
+def cell_rerun_command(records: Sequence[Record]) -> str:
+    """One line that gives the numbers of a cell's finished records again, one ``--seed`` each."""
+    seeds = [word for record in records[1:] for word in ("--seed", str(record.seed))]
+    return f"{cell_command(records[0])} {shlex.join([*seeds, '--rerun'])}"
 
 
 def rerun_command(record: Record) -> str:
@@ -57,6 +64,14 @@ class Partial:
         stages = self.record.spec.get("stages", ())
         prefix = f"{self.stage}: " if len(stages) > 1 else ""
         return f"{prefix}{self.epochs:,}{whole} epoch{'s' * (count != 1)}"
+
+    @property
+    def last(self) -> str:
+        """``last validation perplexity 78.33``; empty where its curve has none."""
+        if self.metric is None or self.value is None:
+            return ""
+        title = formatting.METRIC_TITLES.get(self.metric, self.metric)
+        return f"last validation {title} {formatting.metric(self.value, self.metric)}"
 
     @property
     def command(self) -> str:

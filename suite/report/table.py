@@ -25,7 +25,7 @@ CAPTION = (
     "the command that runs it again. Seconds and memory come from runs that had the machine alone; ~ where no run "
     "could tell. * as reported by others."
 )
-_SHORT_TITLE = "Smoke and short runs (not comparable)"
+SHORT_TITLE = "Smoke and short runs (not comparable)"
 
 
 def terminal(board: Leaderboard, width: int = 120) -> str:
@@ -38,12 +38,12 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
     for section in board.sections:
         blocks = []
         if section.rows:
-            blocks.append((_heading(section), columns(section)))
+            blocks.append((heading(section), columns(section)))
         if section.short:
-            blocks.append((f"{_heading(section)}: {_SHORT_TITLE}", short_columns(section)))
-        for heading, table in blocks:
-            shared, rest = _hoist(table)
-            parts.append(" · ".join([heading, *shared]) + "\n\n" + render_table(_fit(rest, width), "simple"))
+            blocks.append((f"{heading(section)}: {SHORT_TITLE}", short_columns(section)))
+        for title, table in blocks:
+            shared, rest = hoist(table)
+            parts.append(" · ".join([title, *shared]) + "\n\n" + render_table(fit(rest, width), "simple"))
         notes = "\n".join(textwrap.fill(f"  {line}", width, subsequent_indent="    ") for line in _notes(section, str))
         parts += [notes] if notes else []
     for title, lines in _lists(board):
@@ -68,7 +68,7 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     for section in board.sections:
         if most is not None and gridded > most and section.metric == "kl":
             continue
-        parts.append(f"### {formatting.escape(_heading(section))}")
+        parts.append(f"### {formatting.escape(heading(section))}")
         linked += [record for row in section.rows if row.cell for record in row.cell.records]
         linked += [row.record for row in section.short]
         linked += [row.partial.record for row in section.rows if row.partial]
@@ -78,7 +78,7 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
         if section.rows:
             parts.append(render_table(columns(section), "pipe"))
         if section.short:
-            parts += [f"**{_SHORT_TITLE}**", render_table(short_columns(section), "pipe")]
+            parts += [f"**{SHORT_TITLE}**", render_table(short_columns(section), "pipe")]
         notes = [f"- {line}" for line in _notes(section, formatting.escape)]
         parts += ["\n".join(notes)] if notes else []
     if board.other:
@@ -89,7 +89,8 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(section: Section) -> str:
+def heading(section: Section) -> str:
+    """``ptb · nt-asgd · train (perplexity)``."""
     title = formatting.METRIC_TITLES.get(section.metric, section.metric)
     protocol, stage = (
         f"{what} unstated" if said == "unstated" else said
@@ -132,9 +133,7 @@ def _notes(section: Section, shown: Callable[[str], str]) -> Iterator[str]:
 def _reached(partial: Partial) -> str:
     record = partial.record
     said = f"{partial.reached} (seed {record.seed}, [{short_key(record)}])"
-    if partial.metric is not None and partial.value is not None:
-        title = formatting.METRIC_TITLES.get(partial.metric, partial.metric)
-        said += f", last validation {title} {formatting.metric(partial.value, partial.metric)}"
+    said += f", {partial.last}" if partial.last else ""
     return f"{said}; {partial.advice}: {_code(partial.command)}"
 
 
@@ -161,7 +160,7 @@ def unfinished_line(record: Record) -> str:
     return formatting.clean(f"{record.name}{scope} {said}: {record.message or 'no reason was recorded'}")
 
 
-def _hoist(table: list[Column]) -> tuple[list[str], list[Column]]:
+def hoist(table: list[Column]) -> tuple[list[str], list[Column]]:
     """Columns in which every run says the same are said in the heading instead."""
     shared, rest = [], []
     for column in table:
@@ -173,7 +172,8 @@ def _hoist(table: list[Column]) -> tuple[list[str], list[Column]]:
     return shared, rest
 
 
-def _fit(table: list[Column], width: int) -> list[Column]:
+def fit(table: list[Column], width: int) -> list[Column]:
+    """The columns that ``width`` characters have room for; the least needed go first."""
     while sum(column.width + 2 for column in table) - 2 > width:
         optional = [column.rank for column in table if column.rank]
         if not optional:

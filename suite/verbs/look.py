@@ -25,7 +25,7 @@ from suite.report.table import terminal
 from suite.report.tasks import TaskInfo
 from suite.spec.components import KINDS, Plugins, describe, names
 from suite.spec.json_schema import task_json_schema
-from suite.spec.plan import TASKS, expand, find_tasks, load_tasks, shorten
+from suite.spec.plan import TASKS, find_tasks, load_tasks
 from suite.spec.plugins import installed
 from suite.spec.run_spec import RunSpec
 from suite.spec.signatures import REQUIRED
@@ -138,13 +138,7 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
         _print(build(records, published, tasks=tasks, show="all" if options.all else "ours"))
     else:
         print(f"no records in {options.results} yet: `suite run demo` makes some; --all shows what is published")
-    if options.write:
-        from suite.report.claims import load_claims
-        from suite.report.pages import Report
-
-        pages = Report(options.results, records, published, tasks, load_claims(published))
-        for path in pages.write(options.write_into):
-            print(f"wrote {path}")
+    # First, since the web page shows them.
     if options.figures:
         # Matplotlib takes longer to import than everything else takes to run.
         from suite.report.figures import draw_all
@@ -152,6 +146,13 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
 
         for line in draw_all(options.results / "figures", records, tasks, load_curves()):
             print(line)
+    if options.write:
+        from suite.report.claims import load_claims
+        from suite.report.pages import Report
+
+        pages = Report(options.results, records, published, tasks, load_claims(published))
+        for path in pages.write(options.write_into):
+            print(f"wrote {path}")
     return 0
 
 
@@ -211,9 +212,6 @@ def _rerun_note(record: Record) -> str | None:
     task = _readable_task(record.task.name)
     if task is None or task.abstract:
         return f"tasks/ holds no task {record.task.name} here{commit}"
-    specs = expand(task)
-    if record.scope != "full":
-        specs = shorten(specs, record.spec["recipe"]["budget"]["epochs"])
-    if any(spec.run_key == record.run_key for spec in specs):
+    if TaskInfo.of(task).gives(record):
         return None
     return f"{task.path} has changed since, and now gives another run{commit}"

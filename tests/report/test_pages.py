@@ -160,6 +160,8 @@ def test_every_page_is_written_and_the_readme_keeps_its_own_words(tmp_path: Path
         "out/HEADS.md",
         "out/REPRODUCE.md",
         "out/leaderboard.csv",
+        "out/leaderboard.tex",
+        "out/site/index.html",
         "README.md",
     ]
     text = readme.read_text()

@@ -1,0 +1,78 @@
+"""What a figure shows, in a sentence made from the numbers it is drawn from: for whoever does not see it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from suite.report import formatting
+
+# The field of a PNG file that holds the sentence.
+DESCRIPTION = "Description"
+
+
+def costs_sentence(place: str, metric: str, points: Sequence[tuple[str, float, float]]) -> str:
+    """``points`` are method, mean of the metric and seconds an epoch."""
+    best, fastest = min(points, key=lambda point: point[1]), min(points, key=lambda point: point[2])
+    title = formatting.METRIC_TITLES.get(metric, metric)
+
+    def said(point: tuple[str, float, float]) -> str:
+        return f"{point[0]} with {formatting.metric(point[1], metric)} at {formatting.cost(point[2])} s"
+
+    both = "the lowest and the fastest is" if best == fastest else "the lowest is"
+    rest = "" if best == fastest else f"; the fastest is {said(fastest)}"
+    return (
+        f"Mean {title} against training seconds an epoch of {len(points)} models, {place}: {both} {said(best)}{rest}."
+    )
+
+
+def curve_sentence(what: str, log: str, ours: Mapping[str, Mapping[int, float]], theirs: Mapping[int, float]) -> str:
+    """``ours`` are our curves by name; the last epoch that each shares with the published log speaks."""
+    parts = []
+    for name, values in ours.items():
+        shared = values.keys() & theirs.keys()
+        if shared:
+            last = max(shared)
+            parts.append(f"{name} {values[last]:,.2f} against {theirs[last]:,.2f} published at epoch {last:,}")
+    ends = "; ".join(parts) or "they share no epoch"
+    return f"Validation perplexity of {what}, by epoch over {log}, with the difference below: {ends}."
+
+
+def precision_sentence(what: str, curves: Mapping[str, Mapping[int, float]]) -> str:
+    """``curves`` are validation perplexities by precision and epoch; the last epoch that all share speaks."""
+    shared = set.intersection(*(set(values) for values in curves.values()))
+    start = f"Validation perplexity of {what}, by epoch under {len(curves)} arithmetics"
+    if not shared:
+        return f"{start}, which share no epoch."
+    last = max(shared)
+    ends = ", ".join(f"{name} {values[last]:,.2f}" for name, values in curves.items())
+    return f"{start}; at epoch {last:,}, the last they share: {ends}."
+
+
+def spectrum_sentence(what: str, spectra: Mapping[str, Sequence[Sequence[float]]], threshold: float = 1e-7) -> str:
+    """``spectra`` are pairs of index and singular value over the largest, by method."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for method, pairs in spectra.items():
+        below = next((index for index, value in pairs if value < threshold), None)
+        last = "stay above it to the last index" if below is None else f"fall below it at about index {below:,.0f}"
+        groups[last].append(method)
+    said = "; ".join(f"{outcome}: {', '.join(methods)}" for outcome, methods in groups.items())
+    return (
+        f"Singular values of the matrix of log-probabilities of {what}, over the largest, by index. "
+        f"Against a threshold of {threshold:g}: {said}."
+    )
+
+
+def synthetic_sentence(title: str, gaps: Mapping[str, Mapping[tuple[int, int], float]]) -> str:
+    """``gaps`` are mean KL gaps by head, and by number of words and size of the embeddings."""
+    places = {place for grid in gaps.values() for place in grid}
+    shared = [place for place in sorted(places) if all(place in grid for grid in gaps.values())]
+    means = {head: statistics.fmean(grid[place] for place in shared) for head, grid in gaps.items()} if shared else {}
+    ranked = sorted(means, key=lambda head: means[head])
+    sizes = f"{len({words for words, _ in places})} numbers of words and {len({size for _, size in places})} sizes"
+    ends = ", ".join(f"{head} {means[head]:.3g}" for head in ranked) or "no place has all heads"
+    return (
+        f"Heat maps of the {title}, over {sizes}: KL gap and share of modes matched, also over the softmax's. "
+        f"Mean KL gap in nats where all heads were run, lowest first: {ends}."
+    )
