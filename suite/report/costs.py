@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from tabulate import tabulate
 
 from suite.errors import InputError, Problem
 
-HEADS, TRAINING = Path("benchmarks") / "heads.json", Path("benchmarks") / "training.json"
+HEADS, TRAINING, RECURRENCE, STAGES = (
+    Path("benchmarks") / f"{name}.json" for name in ("heads", "training", "recurrence", "stages")
+)
 _ARITHMETIC = {"float32": "float32", "tf32": "TF32", "bfloat16": "bfloat16", "float16": "float16"}
 # What a page for people shows of the forms: ours, and the peers it stands beside.
 _BRIEF = (
@@ -25,9 +28,9 @@ _BRIEF = (
 
 
 def costs_markdown(results: Path, brief: bool = False) -> str:
-    """The tables of every benchmark that is there: of the head's loss by shape, and of whole training steps.
+    """The tables of every benchmark that is there: head's loss by shape, training steps, stages, recurrences.
 
-    ``brief`` leaves out the forms of the loss that are there to explain others. Empty without any benchmark.
+    ``brief`` leaves out what is there to explain the rest. Empty without any benchmark.
 
     Raises:
         InputError: a file is not such a benchmark.
@@ -35,8 +38,9 @@ def costs_markdown(results: Path, brief: bool = False) -> str:
     parts = []
     if (results / HEADS).exists():
         parts.append(heads_markdown(results / HEADS, brief))
-    if (results / TRAINING).exists():
-        parts.append(training_markdown(results / TRAINING))
+    for file, table in ((TRAINING, training_markdown), (STAGES, stages_markdown), (RECURRENCE, recurrence_markdown)):
+        if (results / file).exists() and not (brief and file == RECURRENCE):
+            parts.append(table(results / file))
     return "\n\n".join(parts)
 
 
@@ -80,24 +84,77 @@ def training_markdown(path: Path) -> str:
         cells = [_training_row(row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise _wrong(path, "training", "make bench-train", error) from None
-    table = tabulate(
-        cells,
-        headers=("training at full size", "arithmetic", "ms a step", "s/epoch", "validation s", "GPU peak MiB"),
-        tablefmt="pipe",
-        colalign=("left", "left", "right", "right", "right", "right"),
-        disable_numparse=True,
-    )
+    headers = ("training at full size", "arithmetic", "ms a step", "s/epoch", "validation s", "GPU peak MiB")
     note = f"Whole training steps, alone on the GPU unless packed, {where}; the peak is NVML's, of the process."
-    return f"{note}\n\n{table}"
+    return f"{note}\n\n{_table(cells, headers, 2)}"
+
+
+def stages_markdown(path: Path) -> str:
+    """Seconds of the stages that follow training, at full size.
+
+    Args:
+        path: ``stages.json``; rows with ``stage``, ``seconds``, ``allocator_peak_mib``.
+
+    Raises:
+        InputError: the file is not such a file.
+    """
+    rows, where = _read(path, "stages", "tests/bench/stages_gpu.py")
+    try:
+        cells = [(_named(row, "stage"), f"{row['seconds']:.1f}", f"{row['allocator_peak_mib']:,.0f}") for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _wrong(path, "stages", "tests/bench/stages_gpu.py", error) from None
+    headers = ("stage, MoS-15 and the test set of Penn Treebank", "s", "allocator's peak MiB")
+    return f"Stages after training, {where}.\n\n{_table(cells, headers, 1)}"
+
+
+def recurrence_markdown(path: Path) -> str:
+    """Milliseconds of AWD-LSTM's recurrent layers by cuDNN and by the suite's kernels.
+
+    Args:
+        path: ``recurrence.json``; rows with ``stack``, ``products``, ``cudnn``, ``own``, ``own, half of the GPU``.
+
+    Raises:
+        InputError: the file is not such a file.
+    """
+    rows, where = _read(path, "recurrences", "tests/bench/recurrence_gpu.py --out")
+    columns = ("cudnn", "own", "own, half of the GPU")
+    try:
+        cells = [
+            (_named(row, "stack"), _arithmetic(row["products"]), *(f"{row[name]:.2f}" for name in columns))
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _wrong(path, "recurrences", "tests/bench/recurrence_gpu.py --out", error) from None
+    note = (
+        "Recurrent layers of AWD-LSTM on Penn Treebank, 70 time steps, weight drop and gradients included: awd is "
+        f"400, 1150, 1150, 400 in batches of 20, mos 280, 960, 960, 620 in batches of 12; medians {where}."
+    )
+    headers = ("layers", "arithmetic", "cuDNN ms", "the suite's kernels ms", "on half of the GPU ms")
+    return f"{note}\n\n{_table(cells, headers, 2)}"
+
+
+def _table(cells: Sequence[tuple[str, ...]], headers: tuple[str, ...], words: int) -> str:
+    """A pipe table, its first ``words`` columns to the left."""
+    align = ["left"] * words + ["right"] * (len(headers) - words)
+    return tabulate(cells, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _named(row: dict[str, Any], key: str) -> str:
+    """What a row is of, and at which commit where that is not the file's."""
+    return f"{row[key]} (at commit {row['commit'][:7]})" if "commit" in row else str(row[key])
+
+
+def _arithmetic(name: str) -> str:
+    return "/".join(_ARITHMETIC.get(part, part) for part in name.split("/"))
 
 
 def _training_row(row: dict[str, Any]) -> tuple[str, ...]:
+    case = _named(row, "case")
     if "failed" in row:
-        return row["case"], "", "does not run", "", "", ""
-    arithmetic = "/".join(_ARITHMETIC.get(part, part) for part in row["precision"].split("/"))
+        return case, "", "does not run", "", "", ""
     peak = f"{row['gpu_peak_mib']:,.0f}" if "gpu_peak_mib" in row else "-"
     times = (f"{row[name]:.2f}" for name in ("ms_per_step", "seconds_per_epoch", "validation_seconds"))
-    return row["case"], arithmetic, *times, peak
+    return case, _arithmetic(row["precision"]), *times, peak
 
 
 def _read(path: Path, what: str, command: str) -> tuple[list[dict[str, Any]], str]:
@@ -120,14 +177,10 @@ def _wrong(path: Path, what: str, command: str, error: Exception) -> InputError:
 def _block(shape: tuple[str, int, int, int, int], rows: list[dict[str, Any]]) -> str:
     _, tokens, experts, size, words = shape
     title = f"**N = {tokens:,}, K = {experts}, d = {size}, V = {words:,}**"
-    table = tabulate(
-        [(row["form"], _ARITHMETIC.get(row["dtype"], row["dtype"]), *_cost(row)) for row in rows],
-        headers=("form", "arithmetic", "ms", "MiB"),
-        tablefmt="pipe",
-        colalign=("left", "left", "right", "right"),
-        disable_numparse=True,
-    )
-    return f"{title}\n\n{table}"
+    commits = {row["commit"] for row in rows if "commit" in row}
+    title += "".join(f", at commit {commit[:7]}" for commit in sorted(commits))
+    cells = [(row["form"], _arithmetic(row["dtype"]), *_cost(row)) for row in rows]
+    return f"{title}\n\n{_table(cells, ('form', 'arithmetic', 'ms', 'MiB'), 2)}"
 
 
 def _cost(row: dict[str, Any]) -> tuple[str, str]:

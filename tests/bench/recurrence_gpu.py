@@ -22,6 +22,7 @@ import torch
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
+from suite.measurement.environment import commit
 from suite.models.dropout import locked_dropout
 from suite.models.encoders.recurrence import Kernels, lstm_layer, room
 
@@ -112,7 +113,8 @@ def main() -> None:
     print(tabulate(rows, headers="keys"))
     if "--out" in sys.argv[1:]:
         OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps({"device": torch.cuda.get_device_name(), "rows": rows}, indent=2) + "\n")
+        where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+        OUT.write_text(json.dumps({**where, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

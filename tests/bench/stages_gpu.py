@@ -20,6 +20,7 @@ import torch
 
 from suite.data.base import TextData
 from suite.measurement.clock import PhaseClock
+from suite.measurement.environment import commit
 from suite.models.encoders.lstm import AwdLstm
 from suite.models.heads.head import MixtureOfSoftmaxes
 from suite.models.language_model import LanguageModel
@@ -75,13 +76,13 @@ def main(names: list[str]) -> None:
             "stage": name,
             "seconds": round(time.perf_counter() - before, 2),
             "allocator_peak_mib": round(torch.cuda.max_memory_allocated() / 2**20),
-            "device": torch.cuda.get_device_name(),
             "scores": scores,
         }
         print(json.dumps(row), flush=True)
         rows.append(row)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=2) + "\n")
+    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+    OUT.write_text(json.dumps({**where, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from suite.errors import InputError
-from suite.report.costs import costs_markdown, heads_markdown, training_markdown
+from suite.report.costs import (
+    costs_markdown,
+    heads_markdown,
+    recurrence_markdown,
+    stages_markdown,
+    training_markdown,
+)
 from suite.report.files import has_block, update_block
 
 SIZES = {"N": 840, "K": 15, "d": 280, "V": 10_000}
@@ -87,5 +94,36 @@ def test_training_steps(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         training_markdown(path)
     assert str(caught.value) == (
-        f"{path}: cannot be read as a benchmark of training (KeyError: 'precision'); run make bench-train again"
+        f"{path}: cannot be read as a benchmark of training (KeyError: 'case'); run make bench-train again"
     )
+
+
+def lines(table: str) -> list[list[str]]:
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[2:]]
+
+
+def test_stages_and_recurrences(tmp_path: Path) -> None:
+    where = {"device": "a GPU", "torch": "2.11", "commit": "0123456789"}
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    stages = [{"stage": "rank", "seconds": 24.87, "allocator_peak_mib": 1745}]
+    (folder / "stages.json").write_text(json.dumps({**where, "rows": stages}))
+    row = {"stack": "mos", "products": "tf32", "cudnn": 7.1, "own": 1.698, "own, half of the GPU": 1.9}
+    recurrences = [row, {**row, "commit": "fedcba98765"}]
+    (folder / "recurrence.json").write_text(json.dumps({**where, "rows": recurrences}))
+    assert lines(stages_markdown(folder / "stages.json")) == [["rank", "24.9", "1,745"]]
+    assert lines(recurrence_markdown(folder / "recurrence.json")) == [
+        ["mos", "TF32", "7.10", "1.70", "1.90"],
+        ["mos (at commit fedcba9)", "TF32", "7.10", "1.70", "1.90"],
+    ]
+    assert len(lines(costs_markdown(tmp_path))) == 5  # a heading and its rule between the two
+    assert len(lines(costs_markdown(tmp_path, brief=True))) == 1
+
+
+@pytest.mark.parametrize("table", [stages_markdown, recurrence_markdown])
+def test_what_is_no_such_benchmark_is_named(tmp_path: Path, table: Callable[[Path], str]) -> None:
+    path = tmp_path / "some.json"
+    path.write_text('{"device": "a GPU", "torch": "2.11", "rows": [{}]}')
+    with pytest.raises(InputError, match=r"some\.json: cannot be read as a benchmark of .* run tests/bench/.* again"):
+        table(path)
