@@ -36,7 +36,8 @@ test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest
 
 test-gpu: $(READY) ## the tests that need a GPU, and the errors of the loss's kernels there
-	@$(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py
+	@$(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py \
+		tests/models/test_recurrence_gpu.py
 	@$(BIN)/python tests/bench/gpu.py --check
 
 check: $(READY) ## format, lint, types and tests
@@ -51,8 +52,10 @@ bench: $(READY) ## time every head beside its materialised form and the softmax,
 bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form beside its peers
 	@$(BIN)/python tests/bench/gpu.py
 
-bench-train: $(READY) ## time and memory of the full-size training steps on a GPU (needs the corpora)
+bench-train: $(READY) ## time and memory of full-size training steps, and the time of recurrences and stages, on a GPU (needs the corpora)
 	@$(BIN)/python tests/bench/training.py
+	@$(BIN)/python tests/bench/recurrence_gpu.py --out
+	@$(BIN)/python tests/bench/stages_gpu.py
 
 bench-cpu: $(READY) ## time the eager step on a CPU beside one that works as the official code does
 	@$(BIN)/python tests/bench/official_cpu.py
