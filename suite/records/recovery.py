@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from suite.errors import InputError, Problem
-from suite.records.events import EventLog
+from suite.records.events import EventLog, last_lineage
 from suite.records.record import Costs, Record
 
 _UNKNOWN = "unknown"
@@ -20,12 +20,12 @@ _NOT_CURVE = {"type", "time", "stage"}
 def record_from_events(path: Path) -> Record:
     """What a run's ``events.jsonl`` tells, as a record of status ``interrupted``: its curves, and no final score.
 
-    Where an epoch was repeated after a resumption, the repeat stands.
+    Where an epoch was repeated after a resumption, the repeat stands; what came before a fresh start is another run's.
 
     Raises:
         InputError: the file is not such a log, or tells of a run that finished and has a record of its own.
     """
-    events = list(EventLog(path))
+    events = last_lineage(list(EventLog(path)))
     starts = [event for event in events if event["type"] == "start"]
     if not starts:
         raise InputError(Problem("no run begins in it; expected the events.jsonl of a run", str(path)))

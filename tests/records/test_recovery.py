@@ -58,6 +58,14 @@ def test_a_repeated_epoch_counts_once_and_the_repeat_stands(stopped: Path) -> No
     assert record.provenance.attempts == 2
 
 
+def test_a_run_started_afresh_leaves_nothing_of_its_predecessor(stopped: Path) -> None:
+    lines = stopped.read_text().splitlines()
+    first = {**json.loads(lines[1]), "valid_ppl": 1.5}
+    stopped.write_text("\n".join([*lines, lines[0], json.dumps(first)]))
+    record = record_from_events(stopped)
+    assert [(point["epoch"], point["valid_ppl"]) for point in record.curves] == [(1, 1.5)]
+
+
 def test_what_packed_runs_took_is_not_their_cost(stopped: Path) -> None:
     stopped.write_text(stopped.read_text().replace('"packed": false', '"packed": true'))
     costs = record_from_events(stopped).costs
