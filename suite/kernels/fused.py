@@ -7,28 +7,25 @@ the loss and the weights' gradients are float32. See :mod:`suite.kernels.triton_
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
 from suite.kernels import knot_sums, one_pass
-from suite.kernels import triton_functions as functions
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
+from suite.kernels.fused_functions import NETWORK, PLIF, as_function
+from suite.kernels.fused_logits import LogitTiles, Tile
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.projection import Projection
 from suite.kernels.twice import Loss
-from suite.models.heads.learnable import MonotonicNetwork, Plif
-from suite.models.heads.pointwise import GeneralizedSigsoftmax, Pointwise
+from suite.models.heads.learnable import Plif
+from suite.models.heads.pointwise import Pointwise
 from suite.spec.recipe import Arithmetic
 
-# As the host sees them.
-_IDENTITY, _SIGSOFTMAX, _GSS, _PLIF, _NETWORK = (
-    kind.value for kind in (functions.IDENTITY, functions.SIGSOFTMAX, functions.GSS, functions.PLIF, functions.NETWORK)
-)
 _ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two
 
 
@@ -54,16 +51,8 @@ class Tuning(NamedTuple):
     # Of those atomics: copies of the sums, and whether one instruction adds to both.
     copies: int = 1
     vector_atomics: bool = True
-
-
-class _Function(NamedTuple):
-    """A pointwise function as the kernels take it."""
-
-    kind: int
-    table: Tensor | None = None
-    a: float = 0.0
-    b: float = 1.0
-    size: int = 1  # pieces or units
+    # The logits' product by a kernel that begins their log-sum-exp; None: cuBLAS's, and a pass over what it made.
+    own_logits: Tile | None = None
 
 
 def mixture_nll(
@@ -113,18 +102,19 @@ class TritonRows(RowPass):
         super().__init__(call, rows)
         device = call.targets.device
         self._targets = call.targets.contiguous()
-        self._function = _function(call.pointwise, call.operands)
+        self._function = as_function(call.pointwise, call.operands)
         self._width = self.width(call.words)
         self._log_normaliser, self._log_p, self._share = torch.empty(3, rows, dtype=torch.float32, device=device)
         self._at_once = self._rows_at_once(rows)
         # What the heavier functions keep beside an element must fit in the registers too.
-        self._light = self._function.kind not in (_PLIF, _NETWORK)
+        light = self._function.kind not in (PLIF, NETWORK)
+        self._stages = self.tuning.stages if light else 1
         self._statistics_block, self._block = (
-            max(tile // self._at_once // (1 if self._light else 2), 32 * self.tuning.warps)
+            max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
             for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
         blocks = triton.cdiv(self._width, self._block)
-        network = self._function.kind == _NETWORK
+        network = self._function.kind == NETWORK
         self._group = self._at_once if network else self._group_of(rows, blocks)
         groups = triton.cdiv(rows, self._group)
         self._bias_sums = torch.zeros(groups if call.of_bias else 0, self._width, device=device)
@@ -136,6 +126,8 @@ class TritonRows(RowPass):
         apart = counted or (logits != dtype and call.of_logits)
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if apart else None
         self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
+        tile = self.tuning.own_logits
+        self._tiles = LogitTiles(rows, self._width, call.words, tile, device) if tile and light else None
         if call.of_operands and network:
             self._network = torch.zeros(1 + 3 * self._function.size, device=device)
 
@@ -165,62 +157,80 @@ class TritonRows(RowPass):
         """The next size that cuBLAS likes."""
         return -(-words // _ALIGN) * _ALIGN
 
-    def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
-        """See :meth:`RowPass.run`."""
-        call, function, tuning = self.call, self._function, self.tuning
+    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> bool:
+        """See :meth:`RowPass.make`."""
+        if self._tiles is None:
+            return False
+        self._tiles.make(latent, words, z, self._elementwise(), self._shared())
+        return True
+
+    def _shared(self) -> dict[str, Any]:
+        """What every kernel is compiled for."""
+        return {"BIAS": self.call.bias is not None, "FUNCTION": self._function.kind, "COUNT": self._function.size}
+
+    def _elementwise(self) -> tuple[Tensor, Tensor, float, float]:
+        """The bias, and g: its table and its numbers. Triton wants a pointer even where the kernel never reads it."""
+        function, bias = self._function, self.call.bias
+        table = self._log_p if function.table is None else function.table
+        return self._log_p if bias is None else bias, table, function.a, function.b
+
+    def _score(self, z: Tensor, tokens: slice) -> None:
+        """Log-normalisers of the rows, the tokens' losses, and the experts' shares."""
+        call, tuning, unused = self.call, self.tuning, self._log_p
         rows, experts = z.shape[0], call.experts
-        targets, nll = self._targets[tokens], self.nll[tokens]
-        # Triton wants a pointer even where the compiled kernel never reads it.
-        unused = self._log_p
-        shared = {
-            "WORDS": call.words,
-            "BIAS": call.bias is not None,
-            "FUNCTION": function.kind,
-            "COUNT": function.size,
-            "STAGES": tuning.stages if self._light else 1,
-            "num_warps": tuning.warps,
+        bias, table, a, b = self._elementwise()
+        of_prior = None if self.of_log_prior is None else self.of_log_prior[tokens]
+        uniform = isinstance(call.row_weight, float)
+        mixture = {
+            "log_prior": unused if call.log_prior is None else call.log_prior[tokens],
+            "row_weight": unused if isinstance(call.row_weight, float) else call.row_weight[tokens],
+            "nll": self.nll[tokens],
+            "share": self._share,
+            "of_log_prior": unused if of_prior is None else of_prior,
+            "experts": experts,
+            "log_eps": math.log(call.eps) if call.eps > 0 else 0.0,
+            "uniform": call.row_weight if isinstance(call.row_weight, float) else 0.0,
+            "MIXED": call.log_prior is not None,
+            "UNIFORM": uniform,
+            "EPS": call.eps > 0,
+            "OF_PRIOR": of_prior is not None,
+            "EXPERTS": triton.next_power_of_2(experts),
         }
-        bias = unused if call.bias is None else call.bias
-        table = unused if function.table is None else function.table
-        at_once = self._at_once
-        kernels.statistics[(triton.cdiv(rows, at_once),)](
+        if self._tiles is not None:
+            self._tiles.combine(
+                z, self._targets[tokens], self._log_normaliser, (bias, table, a, b), mixture, self._shared()
+            )
+            return
+        kernels.statistics[(triton.cdiv(rows, self._at_once),)](
             z,
             bias,
-            targets,
+            self._targets[tokens],
             table,
             self._log_normaliser,
             self._log_p,
             z.stride(0),
             rows,
             experts,
-            function.a,
-            function.b,
+            a,
+            b,
+            WORDS=call.words,
             WHOLE=call.words - call.words % self._statistics_block,
-            ROWS=at_once,
+            ROWS=self._at_once,
             BLOCK=self._statistics_block,
-            **shared,
+            STAGES=self._stages,
+            num_warps=tuning.warps,
+            **self._shared(),
         )
-        of_prior = None if self.of_log_prior is None else self.of_log_prior[tokens]
-        uniform = isinstance(call.row_weight, float)
         kernels.mix[(triton.cdiv(rows // experts, 16),)](
-            self._log_p,
-            unused if call.log_prior is None else call.log_prior[tokens],
-            unused if isinstance(call.row_weight, float) else call.row_weight[tokens],
-            nll,
-            self._share,
-            unused if of_prior is None else of_prior,
-            rows // experts,
-            experts,
-            math.log(call.eps) if call.eps > 0 else 0.0,
-            call.row_weight if isinstance(call.row_weight, float) else 0.0,
-            MIXED=call.log_prior is not None,
-            UNIFORM=uniform,
-            EPS=call.eps > 0,
-            OF_PRIOR=of_prior is not None,
-            EXPERTS=triton.next_power_of_2(experts),
-            TOKENS=16,
-            num_warps=1,
+            self._log_p, tokens=rows // experts, TOKENS=16, num_warps=1, **mixture
         )
+
+    def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
+        """See :meth:`RowPass.run`."""
+        call, function, tuning = self.call, self._function, self.tuning
+        rows, unused = z.shape[0], self._log_p
+        bias, table, a, b = self._elementwise()
+        self._score(z, tokens)
         if not call.of_logits:
             return None
         out = z if self._out is None else self._out[:rows]
@@ -229,7 +239,7 @@ class TritonRows(RowPass):
             z,
             out,
             bias,
-            targets,
+            self._targets[tokens],
             table,
             self._log_normaliser,
             self._share,
@@ -240,9 +250,9 @@ class TritonRows(RowPass):
             z.stride(0),
             out.stride(0),
             rows,
-            experts,
-            function.a,
-            function.b,
+            call.experts,
+            a,
+            b,
             scale if isinstance(scale, float) else 1.0,
             WIDTH=self._width,
             OF_BIAS=call.of_bias,
@@ -250,11 +260,14 @@ class TritonRows(RowPass):
             SUMS=self._form,
             COPIES=1 if self._form == 3 else tuning.copies,
             GROUP=self._group,
-            ROWS=at_once,
+            ROWS=self._at_once,
             BLOCK=self._block,
-            **shared,
+            WORDS=call.words,
+            STAGES=self._stages,
+            num_warps=tuning.warps,
+            **self._shared(),
         )
-        if self._form and function.kind == _NETWORK and self._sums is not None:
+        if self._form and function.kind == NETWORK and self._sums is not None:
             programs = groups * triton.cdiv(self._width, self._block)
             self._network += self._sums[:programs].sum(0)
         if self._knots is not None:
@@ -270,7 +283,7 @@ class TritonRows(RowPass):
             self.of_operands = self._knots.finish()
         if not self._form or self._sums is None:
             return
-        if self._function.kind == _NETWORK:
+        if self._function.kind == NETWORK:
             linear, u, b, v = torch.split(self._network, [1, count, count, count])
             self.of_operands = (linear.view(()), u, b, v)
             return
@@ -297,7 +310,7 @@ class TritonRows(RowPass):
         device = call.targets.device
         if not call.of_operands or self._knots is not None:
             return None, 0, None
-        if function.kind == _NETWORK:
+        if function.kind == NETWORK:
             return torch.empty(programs, 1 + 3 * function.size, device=device), 1, None
         assert isinstance(call.pointwise, Plif)
         if call.pointwise.deterministic:
@@ -315,18 +328,3 @@ class TritonRows(RowPass):
 
 def _vector_atomics(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
-
-
-def _function(pointwise: Pointwise, operands: tuple[Tensor, ...]) -> _Function:
-    if isinstance(pointwise, GeneralizedSigsoftmax):
-        if pointwise.k == 2.0:
-            return _Function(_SIGSOFTMAX, None, pointwise.c)
-        return _Function(_GSS, None, pointwise.c, pointwise.k)
-    if isinstance(pointwise, Plif):
-        knots = operands[0].numel()
-        table = torch.stack([o.detach().float() for o in operands], 1).view(torch.int64)
-        return _Function(_PLIF, table, pointwise.bound, knots / (2.0 * pointwise.bound), knots)
-    if isinstance(pointwise, MonotonicNetwork):
-        table = torch.cat([o.detach().float().reshape(-1) for o in operands])
-        return _Function(_NETWORK, table, size=operands[1].numel())
-    return _Function(_IDENTITY)

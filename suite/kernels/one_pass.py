@@ -85,6 +85,10 @@ class RowPass(ABC):
         """Length of a row of logits in memory, at least ``words``."""
         return words
 
+    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> bool:
+        """Make the logits ``z`` [n K, width] = ``latent`` [n K, d] ``words``^T, unless the driver is to: then False."""
+        return False
+
     @abstractmethod
     def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
         """Score the tokens and return the gradient by the logits as an operand of products.
@@ -266,7 +270,9 @@ def _chunks(
         part = slice(start, min(start + step, tokens))
         latent = products.operand(source.latent(part))
         z = buffer[: latent.shape[0]]
-        if rows.bias_in_product and call.bias is not None:
+        if rows.make(latent, words, z):
+            pass
+        elif rows.bias_in_product and call.bias is not None:
             torch.addmm(call.bias, latent, words.t(), out=z)
         else:
             products.multiply(latent, words.t(), z)

@@ -121,6 +121,42 @@ def statistics(  # type: ignore[no-untyped-def]
     tl.store(log_p + row, t + tl.log(f) - lse, mask=present)
 
 
+@triton.jit
+def settle(  # type: ignore[no-untyped-def]
+    joint,
+    token,
+    here,
+    row,
+    present,
+    row_weight,
+    nll,
+    share,
+    of_log_prior,
+    log_eps,
+    uniform,
+    UNIFORM: tl.constexpr,
+    EPS: tl.constexpr,
+    OF_PRIOR: tl.constexpr,
+):
+    """Store the losses of tokens and the share w p_k / p of each expert; ``joint`` [tokens, experts] is log pi p."""
+    top = tl.max(joint, 1)
+    top = tl.where(top == -float("inf"), 0.0, top)
+    mixed = top + tl.log(tl.sum(tl.exp(joint - top[:, None]), 1))
+    weight = tl.zeros_like(mixed) + uniform
+    if not UNIFORM:
+        weight = tl.load(row_weight + token, mask=here, other=0.0)
+    likelihood = mixed
+    if EPS:
+        larger = tl.maximum(mixed, log_eps)
+        likelihood = larger + tl.log(tl.exp(mixed - larger) + tl.exp(log_eps - larger))
+        weight = weight * tl.exp(mixed - likelihood)
+    part = weight[:, None] * tl.exp(joint - mixed[:, None])
+    tl.store(nll + token, -likelihood, mask=here)
+    tl.store(share + row, part, mask=present)
+    if OF_PRIOR:
+        tl.store(of_log_prior + row, -part, mask=present)
+
+
 @triton.jit(do_not_specialize=[*_SIZES[1:], "log_eps", "uniform"], do_not_specialize_on_alignment=_PARTS[1:])
 def mix(  # type: ignore[no-untyped-def]
     log_p,
@@ -150,22 +186,22 @@ def mix(  # type: ignore[no-untyped-def]
     if MIXED:
         joint += tl.load(log_prior + row, mask=present, other=0.0)
     joint = tl.where(here[:, None], joint, 0.0)
-    top = tl.max(joint, 1)
-    top = tl.where(top == -float("inf"), 0.0, top)
-    mixed = top + tl.log(tl.sum(tl.exp(joint - top[:, None]), 1))
-    weight = tl.full([TOKENS], 0.0, tl.float32) + uniform
-    if not UNIFORM:
-        weight = tl.load(row_weight + token, mask=here, other=0.0)
-    likelihood = mixed
-    if EPS:
-        larger = tl.maximum(mixed, log_eps)
-        likelihood = larger + tl.log(tl.exp(mixed - larger) + tl.exp(log_eps - larger))
-        weight = weight * tl.exp(mixed - likelihood)
-    part = weight[:, None] * tl.exp(joint - mixed[:, None])
-    tl.store(nll + token, -likelihood, mask=here)
-    tl.store(share + row, part, mask=present)
-    if OF_PRIOR:
-        tl.store(of_log_prior + row, -part, mask=present)
+    settle(
+        joint,
+        token,
+        here,
+        row,
+        present,
+        row_weight,
+        nll,
+        share,
+        of_log_prior,
+        log_eps,
+        uniform,
+        UNIFORM,
+        EPS,
+        OF_PRIOR,
+    )
 
 
 @triton.jit(do_not_specialize=[*_SIZES[:2], "host_scale"], do_not_specialize_on_alignment=_PARTS[:1])

@@ -13,6 +13,7 @@ from torch.nn import functional
 from suite.kernels import chunked, fused, reference
 from suite.kernels.arithmetic import Products
 from suite.kernels.fused import Tuning
+from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
@@ -244,6 +245,14 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
                 one_pass(x, Identity(), arithmetic, f", {mib} MiB", Tuning(chunk_bytes=(mib * MIB,) * 3))
                 for mib in budgets
             ],
+        )
+    for arithmetic in ("bfloat16", "tf32"):
+        tiles = [None, Tile(), Tile(stages=4), Tile(columns=256), Tile(warps=4), Tile(depth=32, stages=4)]
+        tiles += [Tile(rows=64, columns=256), Tile(rows=256, columns=128)]
+        yield (
+            f"own logits, {arithmetic}",
+            x,
+            [one_pass(x, Identity(), arithmetic, f", {tile}", Tuning(own_logits=tile)) for tile in tiles],
         )
     for arithmetic in ("tf32", "bfloat16"):
         found = []

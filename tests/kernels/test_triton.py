@@ -12,6 +12,7 @@ pytest.importorskip("triton", reason="triton is not installed: pip install trito
 
 from suite.kernels import fused, projection_triton, reference
 from suite.kernels.fused import Tuning
+from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
@@ -33,6 +34,7 @@ def function(name: str) -> Pointwise:
     return made[name]
 
 
+OWN = SMALL._replace(own_logits=Tile(rows=16, columns=32, depth=16, warps=1, stages=1, together=2))
 FUNCTIONS = ["identity", "sigsoftmax", "gss", "plif", "plif-deterministic", "network"]
 
 
@@ -40,12 +42,15 @@ def leaf(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).requires_grad_()
 
 
+@pytest.mark.parametrize("tuning", [SMALL, OWN], ids=["cublas", "own"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     ("experts", "words", "bias", "eps", "chunk_bytes"),
     [(1, 33, True, 0.0, 1), (3, 33, False, 1e-2, 10**8), (15, 140, True, 1e-2, 10**4), (2, 400, True, 0.0, 4000)],
 )
-def test_every_gradient(name: str, experts: int, words: int, bias: bool, eps: float, chunk_bytes: int) -> None:
+def test_every_gradient(
+    tuning: Tuning, name: str, experts: int, words: int, bias: bool, eps: float, chunk_bytes: int
+) -> None:
     g, tokens, size = function(name), 3, 5
     contexts, weight = leaf(tokens, experts, size), leaf(words, size)
     log_prior = torch.log_softmax(torch.randn(tokens, experts), -1).requires_grad_() if experts > 1 else None
@@ -55,7 +60,7 @@ def test_every_gradient(name: str, experts: int, words: int, bias: bool, eps: fl
     nll = reference.mixture_nll(contexts, log_prior, weight, offset, targets, g, eps)
     slow = (share * nll).sum()
     fast, found = fused.mixture_nll(
-        contexts, log_prior, weight, offset, targets, g, share, eps, chunk_bytes, "float32", None, SMALL
+        contexts, log_prior, weight, offset, targets, g, share, eps, chunk_bytes, "float32", None, tuning
     )
     torch.testing.assert_close(found, nll.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
@@ -64,13 +69,14 @@ def test_every_gradient(name: str, experts: int, words: int, bias: bool, eps: fl
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")
+@pytest.mark.parametrize("tuning", [None, OWN], ids=["cublas", "own"])
 @pytest.mark.parametrize("name", ["identity", "sigsoftmax", "network"])
-def test_extreme_logits_stay_finite(name: str) -> None:
+def test_extreme_logits_stay_finite(name: str, tuning: Tuning | None) -> None:
     g = function(name)
     contexts, weight = torch.eye(4).view(4, 1, 4).requires_grad_(), torch.randn(40, 4) * 1e4
     targets = torch.randint(40, (4,))
     slow = reference.mixture_nll(contexts, None, weight, None, targets, g).mean()
-    fast, _ = fused.mixture_nll(contexts, None, weight, None, targets, g)
+    fast, _ = fused.mixture_nll(contexts, None, weight, None, targets, g, tuning=tuning)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
     assert torch.isfinite(torch.autograd.grad(fast, contexts)[0]).all()
 
