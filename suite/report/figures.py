@@ -17,6 +17,7 @@ from suite.report.plot_costs import quality_against_cost
 from suite.report.plot_curves import by_precision, over_published
 from suite.report.plot_experts import by_experts
 from suite.report.plot_forest import forest
+from suite.report.plot_functions import functions
 from suite.report.plot_heads import head_costs
 from suite.report.plot_spectra import spectra
 from suite.report.plot_synthetic import synthetic
@@ -79,6 +80,10 @@ def _kinds(sources: Sources) -> dict[str, tuple[Callable[[], Drawn], str]]:
             "no two runs that differ in recipe.precision alone, with 5 points or more",
         ),
         "singular-value spectra": (lambda: spectra(current), "no record holds a spectrum"),
+        "learned functions": (
+            lambda: functions(current),
+            "no record holds a learned function; runs of this version of the suite keep it",
+        ),
         "synthetic heat maps": (
             lambda: synthetic(current),
             "no full categorical runs over several numbers of words and several sizes",

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import Cell, SectionKey, differing_keys, flatten
 from suite.report.compare import Summary, summarize
@@ -32,7 +31,9 @@ def by_experts(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
         for cell in (cell for cell in cells if cell.key == key):
             experts = cell.records[0].spec["head"].get("experts")
             if isinstance(experts, int):
-                groups[_but_experts(cell.records[0])][experts] = cell
+                members = groups[_but_experts(cell)]
+                if experts not in members or len(members[experts].records) < len(cell.records):
+                    members[experts] = cell
         lines = [dict(sorted(members.items())) for _, members in sorted(groups.items()) if len(members) > 1]
         metric = next(
             (name for name in _METRICS if any(values(c, name) for line in lines for c in line.values())), None
@@ -41,15 +42,23 @@ def by_experts(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
             yield f"experts-{key.dataset}-{key.protocol}-{key.stage}", _figure(key, metric, _named(lines))
 
 
-def _but_experts(record: Record) -> str:
-    spec = {name: value for name, value in record.spec.items() if name != "seed"}
-    return canonical_json({**spec, "head": {name: value for name, value in spec["head"].items() if name != "experts"}})
+def _but_experts(cell: Cell) -> str:
+    """What made the cell's numbers, experts and seed apart; stages after its own had no part in that."""
+    spec = {name: value for name, value in cell.records[0].spec.items() if name != "seed"}
+    names = [stage["name"] for stage in spec.get("stages", ())]
+    until = names.index(cell.key.stage) + 1 if cell.key.stage in names else len(names)
+    head = {name: value for name, value in spec["head"].items() if name != "experts"}
+    return canonical_json({**spec, "head": head, "stages": list(spec.get("stages", ()))[:until]})
 
 
 def _named(lines: Sequence[Line]) -> dict[str, Line]:
     """Lines by the encoder, the head and its function, and what else sets them apart from each other."""
     firsts = [next(iter(line.values())).records[0] for line in lines]
-    keys = [key for key in differing_keys(firsts) if key not in ("head.experts", "head.name")]
+    keys = [
+        key
+        for key in differing_keys(firsts)
+        if key not in ("head.experts", "head.name") and not key.startswith("stages")
+    ]
     found: dict[str, Line] = {}
     for record, line in zip(firsts, lines, strict=True):
         flat = dict(flatten(record.spec))

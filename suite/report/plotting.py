@@ -39,6 +39,7 @@ _LOOK: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "legend.handlelength": 2.8,
     "hatch.linewidth": 0.6,
     # Names of parts by content, where matplotlib would draw them at random; letters stay text, small and searchable.
     "svg.hashsalt": MARK,
