@@ -13,13 +13,14 @@ from torch.nn import functional
 from suite.data.base import TextData
 from suite.evaluation.contexts import contexts_along
 from suite.evaluation.modelstate import restored_modes
-from suite.evaluation.perplexity import rows_per_chunk
 from suite.models.heads.head import Head
 from suite.stages import RunContext
 
 _POINTS = 257
 # Enough to know where logits lie: a hundred thousand and more even of a small vocabulary.
 _CONTEXTS = 256
+# Logits at a time: few, so that sorting them is no run's peak of memory.
+_CHUNK = 2**22
 
 
 def keep_function(context: RunContext, stage: str) -> None:
@@ -55,7 +56,7 @@ def learned_function(context: RunContext) -> list[list[float]]:
         count = 0
         for z in _logits(model.head, contexts):
             # Sorted, since a histogram's atomic additions are no deterministic operation on a GPU.
-            below += torch.searchsorted(z.flatten().sort().values, grid.float(), right=True)
+            below += torch.searchsorted(z.flatten().sort().values, grid.to(z.dtype), right=True)
             count += z.numel()
         values = copy.deepcopy(pointwise).double()(grid)
     if not torch.isfinite(values).all():
@@ -76,7 +77,8 @@ def _contexts(context: RunContext) -> Tensor:
 
 def _logits(head: Head, contexts: Tensor) -> Iterator[Tensor]:
     """Logits [n, K, V] of all experts, a chunk of contexts at a time."""
-    rows = rows_per_chunk(head)
+    words = head.weight.shape[0] * (1 if head.mix_contexts else head.experts)
+    rows = max(1, _CHUNK // words)
     for start in range(0, contexts.shape[0], rows):
         latent, _ = head.mixture(contexts[start : start + rows])
-        yield functional.linear(latent.float(), head.weight, head.bias)
+        yield functional.linear(latent.to(head.weight.dtype), head.weight, head.bias)

@@ -102,7 +102,7 @@ def _answer(section: Section, row: Row) -> Answer | None:
 def _forest(dataset: str, metric: str, answers: Sequence[Answer]) -> Figure:
     places = list(dict.fromkeys(answer.place for answer in answers))
     lines = len(answers) * 1.3 + len(places)
-    figure = new_figure(10.0, _LINE * lines + 1.5)
+    figure = new_figure(10.0, _LINE * lines + 1.7)
     axes = figure.subplots()
     widest = min(_MOST, max(_LEAST, *(1.25 * abs(end) for answer in answers for end in _ends(answer))))
     axes.set_xlim(-widest, widest)
@@ -123,7 +123,7 @@ def _forest(dataset: str, metric: str, answers: Sequence[Answer]) -> Figure:
     title = formatting.METRIC_TITLES.get(metric, metric)
     axes.set_xlabel(f"ours against published, % of the published {title} ({better} is better)")
     figure.suptitle(f"{dataset}: ours / published {title}", fontsize=10)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=5, fontsize=7.5)
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=3, fontsize=7.5)
     figure.set_label(forest_sentence(dataset, metric, [_words(answer) for answer in answers]))
     return figure
 

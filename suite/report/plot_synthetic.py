@@ -54,9 +54,9 @@ def _maps(members: Sequence[Record], title: str) -> Figure:
     heads = sorted(kl, key=lambda head: (head != BASE, head))
     panels = (
         _Panel("KL gap (nats)", lambda head: kl[head], lambda value: f"{value:.2g}", "viridis"),
-        _Panel("KL gap / softmax's (hatched: worse)", lambda head: _over(kl, head), _two_digits, "PuOr_r", 1),
+        _Panel("KL gap / softmax's", lambda head: _over(kl, head), _two_digits, "PuOr_r", 1),
         _Panel("modes matched (%)", lambda head: modes.get(head, {}), lambda value: f"{value:.0f}", "viridis"),
-        _Panel("modes / softmax's (hatched: worse)", lambda head: _over(modes, head), _two_digits, "PuOr", -1),
+        _Panel("modes / softmax's", lambda head: _over(modes, head), _two_digits, "PuOr", -1),
     )
     words = sorted({record.spec["dataset"]["words"] for record in members})
     sizes = sorted({record.spec["encoder"]["dimension"] for record in members})
@@ -72,7 +72,7 @@ def _maps(members: Sequence[Record], title: str) -> Figure:
             axes.set_title(panel.title if row == 0 else "", fontsize=9)
             axes.set_xlabel("d (size of the embeddings)" if row == len(heads) - 1 else "")
             axes.set_ylabel(f"{head}\nM (words)" if column == 0 else "")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{title}; hatched: worse than the softmax", fontsize=10)
     figure.set_label(synthetic_sentence(title, kl))
     return figure
 
