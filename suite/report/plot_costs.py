@@ -92,6 +92,8 @@ def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]
     grid: list[Axes] = figure.subplots(1, 1 + with_memory, sharey=True, squeeze=False)[0].tolist()
     _panel(grid[0], points, lambda point: point.seconds)
     grid[0].set_xlabel(f"training seconds an epoch ({timed[0][1].device})")
+    grid[0].set_ylim(*_span(points))
+    grid[0].ticklabel_format(axis="y", useOffset=False)
     grid[0].set_ylabel(f"{formatting.METRIC_TITLES.get(metric, metric)}, mean and 95 % interval")
     if with_memory:
         _panel(grid[1], points, lambda point: point.peak_mib)
@@ -102,6 +104,14 @@ def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]
     best = [points[index].name for index in front([(point.seconds, point.mean) for point in points])]
     figure.set_label(costs_sentence(" · ".join(key), metric, [(p.name, p.mean, p.seconds) for p in points], best))
     return figure
+
+
+def _span(points: Sequence[Point]) -> tuple[float, float]:
+    """Limits of the metric: intervals and all, and 2 % of it at least, lest a hundredth looks like a difference."""
+    ends = [end for p in points for end in (p.mean, p.quality.low, p.quality.high) if end is not None]
+    low, high = min(ends), max(ends)
+    half = max(0.54 * (high - low), 0.01 * abs(high))
+    return (low + high) / 2 - half, (low + high) / 2 + half
 
 
 def _panel(axes: Axes, points: Sequence[Point], cost: Callable[[Point], float | None]) -> None:
@@ -135,4 +145,4 @@ def _panel(axes: Axes, points: Sequence[Point], cost: Callable[[Point], float | 
             linestyle="none",
             label=f"{point.name}, n = {point.quality.n}",
         )
-    plain_log(axes, "x", min(places.values()) / 1.15, max(places.values()) * 1.15)
+    plain_log(axes, "x", min(places.values()) / 1.15, max(places.values()) * 1.15, 6)

@@ -23,7 +23,8 @@ from suite.report.descriptions import DESCRIPTION
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#666666")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
-HATCHES = ("", "////", "....", "xxxx")
+# Of lines: a page of dots makes a megabyte of SVG.
+HATCHES = ("", "////", "xxxxx", "|||||")
 # The formats of every figure: PNG for pages and previews, SVG for print and slides.
 FORMATS = (".png", ".svg")
 # The program that files name as their own; what carries it may be replaced and removed.
