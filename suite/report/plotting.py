@@ -24,7 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 # Of lines: a page of dots makes a megabyte of SVG.
-HATCHES = ("", "////", "xxxxx", "|||||")
+HATCHES = ("", "////", "xxx", "|||")
 # The formats of every figure: PNG for pages and previews, SVG for print and slides.
 FORMATS = (".png", ".svg")
 # The program that files name as their own; what carries it may be replaced and removed.
@@ -92,7 +92,8 @@ def log_ticks(low: float, high: float, most: int = 9) -> list[float]:
         ticks = [float(f"{tick:.6g}") for tick in ticks if low <= tick <= high]
         if len(ticks) <= most:
             return ticks
-    return [10.0**power for power in range(first, last + 1, math.ceil((last - first) / most))]
+    powers = [power for power in range(first, last + 2) if low <= 10.0**power <= high]
+    return [10.0**power for power in powers[:: math.ceil(len(powers) / most)]]
 
 
 def plain_log(axes: Axes, which: Literal["x", "y"], low: float, high: float, most: int = 9) -> None:
