@@ -13,6 +13,7 @@ from torch.nn import functional
 from suite.data.base import TextData
 from suite.evaluation.contexts import contexts_along
 from suite.evaluation.modelstate import restored_modes
+from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.heads.head import Head
 from suite.stages import RunContext
 
@@ -25,7 +26,10 @@ _CHUNK = 2**22
 
 def keep_function(context: RunContext, stage: str) -> None:
     """Put :func:`learned_function` of the model as it is among the run's functions, where there is one."""
-    triples = learned_function(context)
+    # As the scores are taken, whatever a training stage computes in.
+    kind = of_evaluation(context.recipe.precision)
+    with arithmetic(kind, kind):
+        triples = learned_function(context)
     if triples:
         context.functions[stage] = triples
 
