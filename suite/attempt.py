@@ -81,6 +81,7 @@ class Attempt:
         self._curves: list[dict[str, float]] = saved.get("curves", [])
         self._extras: dict[str, Any] = saved.get("extras", {})
         self._spectra: dict[str, list[list[float]]] = saved.get("spectra", {})
+        self._functions: dict[str, list[list[float]]] = saved.get("functions", {})
         self._attempts = int(saved.get("attempts", 0)) + 1
         self._started: str = saved.get("started", _now())
         self._clock = PhaseClock(options.device, saved.get("seconds"))
@@ -194,6 +195,7 @@ class Attempt:
             curves=self._curves,
             extras=self._extras,
             spectra=self._spectra,
+            functions=self._functions,
         )
 
     def _save(self, stage_state: dict[str, Any] | None) -> None:
@@ -205,6 +207,7 @@ class Attempt:
                 "curves": self._curves,
                 "extras": self._extras,
                 "spectra": self._spectra,
+                "functions": self._functions,
                 "attempts": self._attempts,
                 "rerun": self._rerun,
                 "started": self._started,
@@ -278,6 +281,7 @@ class Attempt:
             facts=data_facts(self._data),
             curves=self._curves,
             spectra=self._spectra,
+            functions=self._functions,
             costs=self._costs(seconds),
             environment=self._environment(),
             provenance=Provenance(

@@ -51,6 +51,7 @@ class RunContext:
         graphs: whether steps may be replayed from CUDA graphs; off, every kernel is launched from Python.
         curves: one entry an evaluation, in order.
         spectra: singular values by "stage split", pairs (index from 1, s / s_0).
+        functions: the head's learned function by stage, triples (z, g(z), share of the logits seen at or below z).
         extras: cost figures only a stage can know (seconds_per_epoch, tokens_per_second ...).
     """
 
@@ -69,6 +70,7 @@ class RunContext:
     graphs: bool = True
     curves: list[dict[str, float]] = field(default_factory=list)
     spectra: dict[str, list[list[float]]] = field(default_factory=dict)
+    functions: dict[str, list[list[float]]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -129,6 +129,11 @@ class Record(_Part):
         description="'stage split' -> singular values of the log-probability matrix, pairs (index from 1, s / s_0), "
         "a few hundred at most",
     )
+    functions: dict[str, list[list[float]]] = Field(
+        default_factory=dict,
+        description="stage -> the head's learned function g after it: triples (z, g(z), share of the logits seen at or "
+        "below z), z evenly spaced over the logits seen, a few hundred at most",
+    )
     costs: Costs | None = None
     environment: Environment | None = None
     provenance: Provenance
@@ -142,17 +147,22 @@ class Record(_Part):
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
 
     def to_json(self) -> str:
-        """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end."""
+        """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end.
+
+        Spectra and functions stand in the records that have some, so that the others are as they were before these.
+        """
         payload = self.model_dump(mode="json", by_alias=True)
-        points, spectra = payload.pop("curves"), payload.pop("spectra")
+        points = payload.pop("curves")
+        sampled = {field: payload.pop(field) for field in ("spectra", "functions")}
         text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)
         if points:
             rows = ",\n".join("    " + json.dumps(point, ensure_ascii=False, allow_nan=False) for point in points)
             text = text.removesuffix('"curves": []\n}') + f'"curves": [\n{rows}\n  ]\n}}'
-        if spectra:
-            rows = ",\n".join(
-                f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(pairs, allow_nan=False)}"
-                for name, pairs in spectra.items()
-            )
-            text = text.removesuffix("\n}") + f',\n  "spectra": {{\n{rows}\n  }}\n}}'
+        for field, samples in sampled.items():
+            if samples:
+                rows = ",\n".join(
+                    f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(values, allow_nan=False)}"
+                    for name, values in samples.items()
+                )
+                text = text.removesuffix("\n}") + f',\n  "{field}": {{\n{rows}\n  }}\n}}'
         return text + "\n"

@@ -16,7 +16,7 @@ HEADS, TRAINING, RECURRENCE, STAGES = (
 )
 _ARITHMETIC = {"float32": "float32", "tf32": "TF32", "bfloat16": "bfloat16", "float16": "float16"}
 # What a page for people shows of the forms: ours, and the peers it stands beside.
-_BRIEF = (
+BRIEF = (
     "materialised, as published",
     "materialised, torch.compile",
     "torch cross_entropy",
@@ -55,13 +55,13 @@ def heads_markdown(path: Path, brief: bool = False) -> str:
     Raises:
         InputError: the file is not such a file.
     """
-    rows, where = _read(path, "heads", "make bench-gpu")
+    rows, where = read_benchmark(path, "heads", "make bench-gpu")
     try:
-        shown = [row for row in rows if not brief or row["form"] in _BRIEF]
+        shown = [row for row in rows if not brief or row["form"] in BRIEF]
         shapes = dict.fromkeys((row["shape"], row["N"], row["K"], row["d"], row["V"]) for row in shown)
         blocks = [_block(shape, [row for row in shown if row["shape"] == shape[0]]) for shape in shapes]
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong(path, "heads", "make bench-gpu", error) from None
+        raise wrong_benchmark(path, "heads", "make bench-gpu", error) from None
     note = (
         f"Forward and backward of the head's loss, medians {where}; memory is the allocator's peak above the inputs. "
         "Forms of one shape were measured in turn, in one process."
@@ -79,11 +79,11 @@ def training_markdown(path: Path) -> str:
     Raises:
         InputError: the file is not such a file.
     """
-    rows, where = _read(path, "training", "make bench-train")
+    rows, where = read_benchmark(path, "training", "make bench-train")
     try:
         cells = [_training_row(row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong(path, "training", "make bench-train", error) from None
+        raise wrong_benchmark(path, "training", "make bench-train", error) from None
     headers = ("training at full size", "arithmetic", "ms a step", "s/epoch", "validation s", "GPU peak MiB")
     note = f"Whole training steps, alone on the GPU unless packed, {where}; the peak is NVML's, of the process."
     return f"{note}\n\n{_table(cells, headers, 2)}"
@@ -98,11 +98,11 @@ def stages_markdown(path: Path) -> str:
     Raises:
         InputError: the file is not such a file.
     """
-    rows, where = _read(path, "stages", "tests/bench/stages_gpu.py")
+    rows, where = read_benchmark(path, "stages", "tests/bench/stages_gpu.py")
     try:
         cells = [(_named(row, "stage"), f"{row['seconds']:.1f}", f"{row['allocator_peak_mib']:,.0f}") for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong(path, "stages", "tests/bench/stages_gpu.py", error) from None
+        raise wrong_benchmark(path, "stages", "tests/bench/stages_gpu.py", error) from None
     headers = ("stage, MoS-15 and the test set of Penn Treebank", "s", "allocator's peak MiB")
     return f"Stages after training, {where}.\n\n{_table(cells, headers, 1)}"
 
@@ -116,15 +116,15 @@ def recurrence_markdown(path: Path) -> str:
     Raises:
         InputError: the file is not such a file.
     """
-    rows, where = _read(path, "recurrences", "tests/bench/recurrence_gpu.py --out")
+    rows, where = read_benchmark(path, "recurrences", "tests/bench/recurrence_gpu.py --out")
     columns = ("cudnn", "own", "own, half of the GPU")
     try:
         cells = [
-            (_named(row, "stack"), _arithmetic(row["products"]), *(f"{row[name]:.2f}" for name in columns))
+            (_named(row, "stack"), arithmetic_title(row["products"]), *(f"{row[name]:.2f}" for name in columns))
             for row in rows
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong(path, "recurrences", "tests/bench/recurrence_gpu.py --out", error) from None
+        raise wrong_benchmark(path, "recurrences", "tests/bench/recurrence_gpu.py --out", error) from None
     note = (
         "Recurrent layers of AWD-LSTM on Penn Treebank, 70 time steps, weight drop and gradients included: awd is "
         f"400, 1150, 1150, 400 in batches of 20, mos 280, 960, 960, 620 in batches of 12; medians {where}."
@@ -144,7 +144,8 @@ def _named(row: dict[str, Any], key: str) -> str:
     return f"{row[key]} (at commit {row['commit'][:7]})" if "commit" in row else str(row[key])
 
 
-def _arithmetic(name: str) -> str:
+def arithmetic_title(name: str) -> str:
+    """``TF32`` for ``tf32``; of a pair, both."""
     return "/".join(_ARITHMETIC.get(part, part) for part in name.split("/"))
 
 
@@ -154,22 +155,32 @@ def _training_row(row: dict[str, Any]) -> tuple[str, ...]:
         return case, "", "does not run", "", "", ""
     peak = f"{row['gpu_peak_mib']:,.0f}" if "gpu_peak_mib" in row else "-"
     times = (f"{row[name]:.2f}" for name in ("ms_per_step", "seconds_per_epoch", "validation_seconds"))
-    return case, _arithmetic(row["precision"]), *times, peak
+    return case, arithmetic_title(row["precision"]), *times, peak
 
 
-def _read(path: Path, what: str, command: str) -> tuple[list[dict[str, Any]], str]:
-    """The rows of a benchmark, and where and with what it was run."""
+def read_benchmark(path: Path, what: str, command: str) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a benchmark, and where and with what it was run.
+
+    Args:
+        path: a file of ``benchmarks`` in the results folder.
+        what: what it measures, in the plural, and ``command`` makes it anew; for the error.
+        command: see above.
+
+    Raises:
+        InputError: the file is not such a benchmark.
+    """
     try:
         measured = json.loads(path.read_text(encoding="utf-8"))
         rows: list[dict[str, Any]] = measured["rows"]
         where = f"on one {measured['device']} with torch {measured['torch']}"
         commit = measured.get("commit")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _wrong(path, what, command, error) from None
+        raise wrong_benchmark(path, what, command, error) from None
     return rows, where + (f" at commit {commit[:7]}" if commit else "")
 
 
-def _wrong(path: Path, what: str, command: str, error: Exception) -> InputError:
+def wrong_benchmark(path: Path, what: str, command: str, error: Exception) -> InputError:
+    """The error that says what is wrong with a benchmark's file and which command makes it anew."""
     reason = f"cannot be read as a benchmark of {what} ({type(error).__name__}: {error}); run {command} again"
     return InputError(Problem(reason, str(path)))
 
@@ -179,7 +190,7 @@ def _block(shape: tuple[str, int, int, int, int], rows: list[dict[str, Any]]) ->
     title = f"**N = {tokens:,}, K = {experts}, d = {size}, V = {words:,}**"
     commits = {row["commit"] for row in rows if "commit" in row}
     title += "".join(f", at commit {commit[:7]}" for commit in sorted(commits))
-    cells = [(row["form"], _arithmetic(row["dtype"]), *_cost(row)) for row in rows]
+    cells = [(row["form"], arithmetic_title(row["dtype"]), *_cost(row)) for row in rows]
     return f"{title}\n\n{_table(cells, ('form', 'arithmetic', 'ms', 'MiB'), 2)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from suite.report import formatting
 
@@ -12,8 +13,10 @@ from suite.report import formatting
 DESCRIPTION = "Description"
 
 
-def costs_sentence(place: str, metric: str, points: Sequence[tuple[str, float, float]]) -> str:
-    """``points`` are method, mean of the metric and seconds an epoch."""
+def costs_sentence(
+    place: str, metric: str, points: Sequence[tuple[str, float, float]], front: Sequence[str] = ()
+) -> str:
+    """``points`` are method, mean of the metric and seconds an epoch; ``front`` the methods of the Pareto front."""
     best, fastest = min(points, key=lambda point: point[1]), min(points, key=lambda point: point[2])
     title = formatting.METRIC_TITLES.get(metric, metric)
 
@@ -22,8 +25,10 @@ def costs_sentence(place: str, metric: str, points: Sequence[tuple[str, float, f
 
     both = "the lowest and the fastest is" if best == fastest else "the lowest is"
     rest = "" if best == fastest else f"; the fastest is {said(fastest)}"
+    kept = f" None is as good and as fast as: {', '.join(front)}." if front else ""
     return (
         f"Mean {title} against training seconds an epoch of {len(points)} models, {place}: {both} {said(best)}{rest}."
+        f"{kept}"
     )
 
 
@@ -75,4 +80,58 @@ def synthetic_sentence(title: str, gaps: Mapping[str, Mapping[tuple[int, int], f
     return (
         f"Heat maps of the {title}, over {sizes}: KL gap and share of modes matched, also over the softmax's. "
         f"Mean KL gap in nats where all heads were run, lowest first: {ends}."
+    )
+
+
+def heads_sentence(shapes: Mapping[tuple[int, ...], Sequence[Mapping[str, Any]]], where: str) -> str:
+    """``shapes`` are the benchmark's rows by (N, K, d, V); the fastest one pass speaks beside its fastest peer."""
+    parts = []
+    for (tokens, experts, size, words), rows in shapes.items():
+        ours = [row for row in rows if row["form"] == "one pass"]
+        peers = [row for row in rows if not str(row["form"]).startswith("one pass")]
+        place = f"N {tokens:,}, K {experts}, d {size}, V {words:,}"
+        fastest = [min(group, key=lambda row: float(row["ms"])) for group in (ours, peers) if group]
+        said = [
+            f"{row['form']}, {row['dtype']}, {formatting.cost(row['ms'])} ms, {formatting.cost(row['peak_mib'])} MiB"
+            for row in fastest
+        ]
+        parts.append(f"{place}: {' against '.join(said) or 'no one pass and no peer'}")
+    return f"Bars of the time and memory of a head's loss by shape, {where}; the fastest of each. {'; '.join(parts)}."
+
+
+def forest_sentence(dataset: str, metric: str, lines: Sequence[tuple[str, str]]) -> str:
+    """``lines`` are what each is of and what it says."""
+    title = formatting.METRIC_TITLES.get(metric, metric)
+    said = "; ".join(f"{of}: {what}" for of, what in lines)
+    return f"Ours against published {title} on {dataset}, a line for each number that a run of ours answers. {said}."
+
+
+def experts_sentence(
+    place: str,
+    metric: str,
+    quality: Mapping[str, Mapping[int, float]],
+    ranks: Mapping[str, Mapping[int, float]],
+) -> str:
+    """``quality`` and ``ranks`` are means by line and number of experts; a line's fewest and most experts speak."""
+    title = formatting.METRIC_TITLES.get(metric, metric)
+    parts = []
+    for name, values in quality.items():
+        found = [f"{title} {formatting.metric(values[k], metric)} with {k}" for k in _ends(values)]
+        found += [f"rank {formatting.metric(ranks[name][k], 'rank')} with {k}" for k in _ends(ranks.get(name, {}))]
+        parts.append(f"{name}: {', '.join(found)}")
+    return f"Mean {title} and rank by number of experts, {place}. {'; '.join(parts)}."
+
+
+def _ends(values: Mapping[int, float]) -> list[int]:
+    return sorted({min(values), max(values)}) if values else []
+
+
+def functions_sentence(place: str, learned: Mapping[str, tuple[float, float, float, float]]) -> str:
+    """``learned`` are a method's lowest and highest logit, and the least and greatest slope among most of them."""
+    said = "; ".join(
+        f"{method}: logits {low:.3g} to {high:.3g}, slopes {least:.3g} to {most:.3g}"
+        for method, (low, high, least, most) in learned.items()
+    )
+    return (
+        f"Learned pointwise functions beside the identity, and their slopes where 98 % of logits lie, {place}. {said}."
     )

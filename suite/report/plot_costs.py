@@ -1,86 +1,148 @@
-"""Perplexity against the seconds an epoch takes: which head is worth its cost."""
+"""Perplexity against what it costs, the seconds of an epoch and the peak of memory: which head is worth its cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, SectionKey, costs
-from suite.report.compare import summarize
+from suite.report.cells import Cell, CellCosts, SectionKey, costs
+from suite.report.compare import Summary, summarize
 from suite.report.descriptions import costs_sentence
 from suite.report.pairing import values
-from suite.report.plotting import COLOURS, MARKERS, new_figure
+from suite.report.plotting import COLOURS, MARKERS, new_figure, plain_log
 from suite.report.worth import step, steps
 
 # The synthetic experiment has its own maps.
 _METRICS = ("ppl", "bpc")
 
 
-def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """One figure a language, protocol and stage, one point a cell: mean and interval, seconds an epoch.
+class Point(NamedTuple):
+    """One cell: its metric over seeds, seconds an epoch, and peak memory in MiB where it was measured."""
 
-    Seconds come from runs alone on the machine, of one device and one version of the code: those that time the most
-    cells.
+    name: str
+    quality: Summary
+    seconds: float
+    peak_mib: float | None
+
+    @property
+    def mean(self) -> float:
+        """Of the metric."""
+        return self.quality.mean or 0.0
+
+
+def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
+    """One figure a language, protocol and stage, one point a cell: mean and interval by seconds and by memory.
+
+    Costs come from runs alone on the machine, of one device and one version of the code: those that time the most
+    cells. Peaks are shown where two cells or more have one of the same source.
     """
     for key in dict.fromkeys(cell.key for cell in cells):
         here = [cell for cell in cells if cell.key == key]
         metric = next((name for name in _METRICS if any(values(cell, name) for cell in here)), None)
         timed = _timed([cell for cell in here if metric and values(cell, metric)], records)
         if metric and len(timed) > 1:
-            yield f"cost-{key.dataset}-{key.protocol}-{key.stage}.png", _points(key, metric, timed)
+            yield f"cost-{key.dataset}-{key.protocol}-{key.stage}", _figure(key, metric, timed)
 
 
-def _timed(cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[Cell, float, str]]:
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points that no other beats, being as low in both and lower in one; by the first coordinate."""
+    kept: list[int] = []
+    for index in sorted(range(len(points)), key=lambda index: points[index]):
+        # The last kept is the lowest of all before it.
+        if not kept or points[index][1] < points[kept[-1]][1] or points[index] == points[kept[-1]]:
+            kept.append(index)
+    return kept
+
+
+def _timed(cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[Cell, CellCosts]]:
     by_step = steps(records)
     alike = [(cell, by_step.get(step(cell.records[0]), [])) for cell in cells]
     setups = {(r.provenance.commit, r.environment.device) for _, members in alike for r in members if r.environment}
-    best: list[tuple[Cell, float, str]] = []
+    best: list[tuple[Cell, CellCosts]] = []
     for commit, device in sorted(setups, key=str):
         found = []
         for cell, members in alike:
             same = [
                 r for r in members if r.provenance.commit == commit and r.environment and r.environment.device == device
             ]
-            seconds = costs(same).seconds_per_epoch
-            if seconds:
-                found.append((cell, seconds, device))
+            took = costs(same)
+            if took.seconds_per_epoch:
+                found.append((cell, took))
         best = max(best, found, key=len)
     return best
 
 
-def _points(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, float, str]]) -> Figure:
-    figure = new_figure(7.2, 4.8)
-    axes = figure.subplots()
-    for index, (cell, seconds, _) in enumerate(sorted(timed, key=lambda item: item[1])):
+def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]]) -> Figure:
+    sources = [took.peak_source for _, took in timed if took.peak_mib]
+    source = max(sorted(set(sources)), key=sources.count, default="")
+    points = []
+    for cell, took in timed:
         summary = summarize(values(cell, metric))
-        mean = summary.mean or 0.0
-        bar = [[mean - summary.low], [summary.high - mean]] if summary.low is not None and summary.high else None
         apart = f" ({'; '.join(cell.difference)})" if cell.difference else ""
+        peak = took.peak_mib if took.peak_source == source else None
+        points.append(Point(f"{cell.method}{apart}", summary, took.seconds_per_epoch or 0.0, peak))
+    points.sort(key=lambda point: (point.seconds, point.name))
+    with_memory = sources.count(source) > 1
+    figure = new_figure(9.6 if with_memory else 7.2, 0.24 * max(0, len(points) - 8) + 4.6)
+    grid: list[Axes] = figure.subplots(1, 1 + with_memory, sharey=True, squeeze=False)[0].tolist()
+    _panel(grid[0], points, lambda point: point.seconds)
+    grid[0].set_xlabel(f"training seconds an epoch ({timed[0][1].device})")
+    grid[0].set_ylim(*_span(points))
+    grid[0].ticklabel_format(axis="y", useOffset=False)
+    grid[0].set_ylabel(f"{formatting.METRIC_TITLES.get(metric, metric)}, mean and 95 % interval")
+    if with_memory:
+        _panel(grid[1], points, lambda point: point.peak_mib)
+        grid[1].set_xlabel(f"peak of memory, MiB ({source})")
+    figure.suptitle(f"{' · '.join(key)}\nfilled, on the line: no other is as good and as cheap (Pareto)", fontsize=10)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside right center")
+    best = [points[index].name for index in front([(point.seconds, point.mean) for point in points])]
+    figure.set_label(costs_sentence(" · ".join(key), metric, [(p.name, p.mean, p.seconds) for p in points], best))
+    return figure
+
+
+def _span(points: Sequence[Point]) -> tuple[float, float]:
+    """Limits of the metric: intervals and all, and 2 % of it at least, lest a hundredth looks like a difference."""
+    ends = [end for p in points for end in (p.mean, p.quality.low, p.quality.high) if end is not None]
+    low, high = min(ends), max(ends)
+    half = max(0.54 * (high - low), 0.01 * abs(high))
+    return (low + high) / 2 - half, (low + high) / 2 + half
+
+
+def _panel(axes: Axes, points: Sequence[Point], cost: Callable[[Point], float | None]) -> None:
+    """Points by a cost on a logarithmic axis; the front's are filled and joined, the others hollow."""
+    places = {index: value for index, point in enumerate(points) if (value := cost(point))}
+    order = list(places)
+    best = [order[place] for place in front([(places[index], points[index].mean) for index in order])]
+    axes.step(
+        [places[index] for index in best],
+        [points[index].mean for index in best],
+        where="post",
+        color="#000000",
+        linewidth=0.9,
+        linestyle="--",
+        zorder=1,
+    )
+    for index, place in places.items():
+        point, colour = points[index], COLOURS[index % len(COLOURS)]
+        low, high = point.quality.low, point.quality.high
         axes.errorbar(
-            [seconds],
-            [mean],
-            yerr=bar,
-            color=COLOURS[index % len(COLOURS)],
+            [place],
+            [point.mean],
+            yerr=None if low is None or high is None else [[point.mean - low], [high - point.mean]],
+            color=colour,
             marker=MARKERS[index % len(MARKERS)],
             markersize=7,
+            markerfacecolor=colour if index in best else "#FFFFFF",
+            markeredgewidth=1.4,
+            elinewidth=1.1,
             capsize=3,
             linestyle="none",
-            label=f"{cell.method}{apart}, n = {summary.n}",
+            label=f"{point.name}, n = {point.quality.n}",
         )
-    points = [(cell.method, summarize(values(cell, metric)).mean or 0.0, seconds) for cell, seconds, _ in timed]
-    figure.set_label(costs_sentence(" · ".join(key), metric, points))
-    axes.set_xscale("log")
-    times = [seconds for _, seconds, _ in timed]
-    axes.set_xlim(min(times) / 1.25, max(times) * 1.25)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(LogLocator(subs=()))
-    axes.set_xlabel(f"training seconds an epoch ({timed[0][2]})")
-    axes.set_ylabel(f"{formatting.METRIC_TITLES.get(metric, metric)}, mean and 95 % interval")
-    axes.set_title(" · ".join(key), fontsize=10)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
+    plain_log(axes, "x", min(places.values()) / 1.15, max(places.values()) * 1.15, 6)

@@ -8,12 +8,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from suite.records.record import Record
+from suite.report import formatting
 from suite.report.cells import precision
 from suite.report.descriptions import curve_sentence, precision_sentence
-from suite.report.plotting import COLOURS, STYLES, new_figure
+from suite.report.plotting import line_look, new_figure, plain_log
 from suite.report.published_curves import PublishedCurve
 from suite.spec.run_spec import canonical_json
 
@@ -21,6 +21,7 @@ Series = dict[int, float]
 # A curve of fewer points shows nothing.
 _FEWEST = 5
 RAW = "ours, raw iterate"
+OWN = "ours, the recipe's own average"
 
 
 def over_published(records: Sequence[Record], curves: Sequence[PublishedCurve]) -> Iterator[tuple[str, Figure]]:
@@ -37,7 +38,7 @@ def over_published(records: Sequence[Record], curves: Sequence[PublishedCurve]) 
             ):
                 longest[kind] = record
         for kind, record in sorted(longest.items()):
-            yield f"curve-{curve.name}-{kind.replace('/', '-')}.png", _over(record, curve, kind)
+            yield f"curve-{curve.name}-{kind.replace('/', '-')}", _over(record, curve, kind)
 
 
 def series(record: Record, stage: int = 0) -> dict[str, Series]:
@@ -52,7 +53,7 @@ def series(record: Record, stage: int = 0) -> dict[str, Series]:
         elif "valid_ppl" in point and not point.get("averaged"):
             found[RAW][epoch] = point["valid_ppl"]
         if "valid_ppl" in point and point.get("averaged"):
-            found["ours, the recipe's own average"][epoch] = point["valid_ppl"]
+            found[OWN][epoch] = point["valid_ppl"]
         for name, value in point.items():
             if name.startswith("valid_ppl@"):
                 start = name.removeprefix("valid_ppl@")
@@ -62,43 +63,64 @@ def series(record: Record, stage: int = 0) -> dict[str, Series]:
 
 
 def _over(record: Record, curve: PublishedCurve, kind: str) -> Figure:
-    figure = new_figure(7.6, 6.2)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure = new_figure(7.6, 6.8)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     last = max(int(point.get("epoch", 0)) for point in record.curves)
     theirs = {epoch: value for epoch, value in curve.values.items() if epoch <= last}
-    upper.plot(list(theirs), list(theirs.values()), color="#000000", linewidth=2.2, alpha=0.55, label=curve.title)
-    shown: list[float] = list(theirs.values())
-    gaps: list[float] = []
-    for index, (name, values) in enumerate(series(record).items()):
-        look = {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
-        upper.plot(list(values), list(values.values()), label=name, **look)
-        shown += values.values()
-        gap = {
-            epoch: values[epoch] - theirs[epoch] for epoch in values if epoch in theirs and _alike(name, epoch, curve)
-        }
-        lower.plot(list(gap), list(gap.values()), **look)
-        gaps += [value for epoch, value in gap.items() if epoch > min(10, last // 3)]
-    _log_perplexity(upper, shown)
-    what = f"{record.labels.method} on {record.labels.dataset}, {record.task.protocol}, {kind}, seed {record.seed}"
-    upper.set_title(what, fontsize=10)
+    upper.plot(list(theirs), list(theirs.values()), color="#000000", linewidth=3.6, alpha=0.35, label=curve.title)
+    ours = series(record)
     alike = {
         name: {epoch: value for epoch, value in values.items() if _alike(name, epoch, curve)}
-        for name, values in series(record).items()
+        for name, values in ours.items()
     }
+    gaps = {
+        name: {epoch: values[epoch] - theirs[epoch] for epoch in values if epoch in theirs}
+        for name, values in alike.items()
+    }
+    for index, (name, values) in enumerate(ours.items()):
+        look, gap = line_look(index, 1.1), gaps[name]
+        if name == OWN:
+            # It is what the published run prints, and what is looked for; the others explain it.
+            look |= {"color": "#000000", "linestyle": "-", "linewidth": 2.2, "zorder": 3}
+        upper.plot(list(values), list(values.values()), label=name, **look)
+        lower.plot(
+            list(gap), list(gap.values()), label=_gap_label(name, gap), alpha=0.5 if name == RAW else 1.0, **look
+        )
+    _log_perplexity(upper, [*theirs.values(), *(value for values in ours.values() for value in values.values())])
+    what = f"{record.labels.method} on {record.labels.dataset}, {record.task.protocol}, {kind}, seed {record.seed}"
+    upper.set_title(what, fontsize=10)
     figure.set_label(curve_sentence(what, curve.title, alike, theirs))
     upper.legend(loc="upper right")
     if curve.averaged_from is not None and curve.averaged_from <= last:
         for axes in (upper, lower):
             axes.axvline(curve.averaged_from, color="#000000", linewidth=0.8, linestyle=":")
-        where = (curve.averaged_from, 0.4)
+        where = (curve.averaged_from, 0.3)
         said = " the published run averages from here on"
         upper.annotate(said, where, xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
     lower.axhline(0, color="#000000", linewidth=0.8)
-    widest = max((abs(gap) for gap in gaps), default=1.0)
-    lower.set_ylim(-1.15 * widest - 0.05, 1.15 * widest + 0.05)
-    lower.set_ylabel("ours - published\n(perplexity)")
+    widest = _widest(gaps, last)
+    # What is below the differences is room for their legend; the raw iterate's noise may be cut off.
+    lower.set_ylim(-2.3 * widest, 1.15 * widest)
+    lower.set_ylabel("ours \N{MINUS SIGN} published\n(perplexity)")
     lower.set_xlabel("epoch")
+    if any(gaps.values()):
+        lower.legend(loc="lower right", fontsize=7.5, labelspacing=0.25)
     return figure
+
+
+def _gap_label(name: str, gap: Series) -> str:
+    """The curve's last difference in words; matplotlib leaves what starts with an underscore out of the legend."""
+    if not gap:
+        return "_"
+    shown = formatting.signed(gap[max(gap)], "ppl").replace("-", "\N{MINUS SIGN}")
+    return f"{shown} at epoch {max(gap):,}: {name.removeprefix('ours, ')}"
+
+
+def _widest(gaps: Mapping[str, Series], last: int) -> float:
+    """Half the height of the differences: what the averages need, else the raw iterate after its first epochs."""
+    averages = [abs(gap) for name, values in gaps.items() if name != RAW for gap in values.values()]
+    settled = [abs(gap) for values in gaps.values() for epoch, gap in values.items() if epoch > min(10, last // 3)]
+    return max(0.5, *averages) if averages else max(0.1, *settled, 0.1)
 
 
 def _alike(name: str, epoch: int, curve: PublishedCurve) -> bool:
@@ -126,7 +148,7 @@ def by_precision(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
             first = min((r for r in named.values() if r.seed == seed), key=lambda record: record.labels.head)
             labels = first.labels
             name = f"precision-{first.task.name}-{labels.dataset}-{labels.encoder}-{first.spec['head']['name']}-s{seed}"
-            yield f"{name}-{first.scope}.png", _precisions(named, first)
+            yield f"{name}-{first.scope}", _precisions(named, first)
 
 
 def _but_precision(record: Record) -> str:
@@ -146,7 +168,7 @@ def _precisions(members: Mapping[str, Record], first: Record) -> Figure:
     shown: list[float] = []
     off: list[float] = []
     for index, (kind, values) in enumerate(curves.items()):
-        look = {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.4}
+        look = line_look(index)
         upper.plot(list(values), list(values.values()), label=kind, **look)
         shown += values.values()
         base = curves[reference]
@@ -166,13 +188,7 @@ def _precisions(members: Mapping[str, Record], first: Record) -> Figure:
 
 
 def _log_perplexity(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers; the first epochs may lie above it."""
-    axes.set_yscale("log")
+    """A logarithmic axis with plain numbers, for the part where curves differ; the first epochs may lie above it."""
     low, high = min(values), max(values)
-    axes.set_ylim(low * 0.97, min(high * 1.05, 6 * low))
-    ticks = (5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 300, 500, 700, 1000)
-    bottom, top = axes.get_ylim()
-    axes.set_yticks([tick for tick in ticks if bottom <= tick <= top])
-    axes.set_yticks([], minor=True)
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    plain_log(axes, "y", low * 0.97, min(high * 1.05, 2.5 * low), 12)
     axes.set_ylabel("validation perplexity")

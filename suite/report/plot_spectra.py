@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from suite.records.record import Record
 from suite.report.descriptions import spectrum_sentence
-from suite.report.plotting import COLOURS, STYLES, new_figure
+from suite.report.plotting import line_look, new_figure
 
 _FLOAT32, _FLOAT64 = 2.0**-23, 2.0**-52
 
@@ -22,7 +22,7 @@ def spectra(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
             if values:
                 groups[record.labels.dataset, record.task.protocol, name].setdefault(record.labels.method, record)
     for (dataset, protocol, name), members in sorted(groups.items()):
-        yield f"spectrum-{dataset}-{protocol}-{name}.png", _spectrum(dataset, protocol, name, members)
+        yield f"spectrum-{dataset}-{protocol}-{name}", _spectrum(dataset, protocol, name, members)
 
 
 def thresholds(rows: float, columns: float) -> dict[str, float]:
@@ -47,8 +47,7 @@ def _spectrum(dataset: str, protocol: str, name: str, members: dict[str, Record]
     last, lowest, rows = 1.0, 1.0, 0.0
     for index, (method, record) in enumerate(sorted(members.items())):
         places, values = zip(*record.spectra[name], strict=True)
-        style = STYLES[index % len(STYLES)]
-        axes.plot(places, values, color=COLOURS[index % len(COLOURS)], linestyle=style, label=method)
+        axes.plot(places, values, label=method, **line_look(index))
         last = max(last, *places)
         lowest = min(lowest, *(value for value in values if value > 0))
         rows = max([rows, *(metrics.get(split, {}).get("tokens", 0.0) for metrics in record.metrics.values())])
@@ -73,5 +72,5 @@ def _spectrum(dataset: str, protocol: str, name: str, members: dict[str, Record]
     axes.set_xlabel("index of the singular value")
     axes.set_ylabel("singular value / largest")
     axes.set_title(f"log-probabilities of {what}", fontsize=10)
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", frameon=True, edgecolor="none", framealpha=1.0)
     return figure

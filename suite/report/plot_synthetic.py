@@ -10,6 +10,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from suite.records.record import Record
 from suite.report.descriptions import synthetic_sentence
@@ -20,11 +21,13 @@ Grid = Mapping[tuple[int, int], float]
 
 
 class _Panel(NamedTuple):
+    """A column of maps; ``worse`` is 1 where a ratio above one is worse than the softmax, -1 where one below is."""
+
     title: str
     grid: Callable[[str], Grid]
     shown: Callable[[float], str]
     colours: str
-    ratio: bool = False
+    worse: int = 0
 
 
 def synthetic(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
@@ -43,7 +46,7 @@ def synthetic(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
         sizes = {record.spec["encoder"]["dimension"] for record in members}
         if len(words) > 1 and len(sizes) > 1:
             title = f"synthetic experiment: N = {contexts:,} contexts, beta = {beta:g} (mean over seeds)"
-            yield f"synthetic-{protocol}-N{contexts}-beta{beta:g}.png", _maps(members, title)
+            yield f"synthetic-{protocol}-N{contexts}-beta{beta:g}", _maps(members, title)
 
 
 def _maps(members: Sequence[Record], title: str) -> Figure:
@@ -51,9 +54,9 @@ def _maps(members: Sequence[Record], title: str) -> Figure:
     heads = sorted(kl, key=lambda head: (head != BASE, head))
     panels = (
         _Panel("KL gap (nats)", lambda head: kl[head], lambda value: f"{value:.2g}", "viridis"),
-        _Panel("KL gap / softmax's (purple: better)", lambda head: _over(kl, head), _two_digits, "PuOr_r", True),
+        _Panel("KL gap / softmax's", lambda head: _over(kl, head), _two_digits, "PuOr_r", 1),
         _Panel("modes matched (%)", lambda head: modes.get(head, {}), lambda value: f"{value:.0f}", "viridis"),
-        _Panel("modes / softmax's (purple: better)", lambda head: _over(modes, head), _two_digits, "PuOr", True),
+        _Panel("modes / softmax's", lambda head: _over(modes, head), _two_digits, "PuOr", -1),
     )
     words = sorted({record.spec["dataset"]["words"] for record in members})
     sizes = sorted({record.spec["encoder"]["dimension"] for record in members})
@@ -62,14 +65,14 @@ def _maps(members: Sequence[Record], title: str) -> Figure:
     grid: list[list[Axes]] = figure.subplots(len(heads), len(panels), squeeze=False).tolist()
     for column, panel in enumerate(panels):
         values = [value for head in heads for value in panel.grid(head).values()]
-        norm = _norm(values, panel.ratio)
+        norm = _norm(values, panel.worse != 0)
         for row, head in enumerate(heads):
             axes = grid[row][column]
             _map(axes, panel.grid(head), (words, sizes), norm, panel)
             axes.set_title(panel.title if row == 0 else "", fontsize=9)
             axes.set_xlabel("d (size of the embeddings)" if row == len(heads) - 1 else "")
             axes.set_ylabel(f"{head}\nM (words)" if column == 0 else "")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{title}; hatched: worse than the softmax", fontsize=10)
     figure.set_label(synthetic_sentence(title, kl))
     return figure
 
@@ -120,3 +123,7 @@ def _map(axes: Axes, grid: Grid, sides: tuple[list[int], list[int]], norm: Norma
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 style = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark else "black"}
                 axes.text(column, row, panel.shown(value), **style)  # type: ignore[arg-type]
+                if panel.worse * (value - 1) > 0.005:
+                    # Both ends of a diverging scale are one grey in print.
+                    place = column - 0.5, row - 0.5
+                    axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor="#00000040", linewidth=0))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from suite.errors import InputError
+from suite.evaluation.functions import keep_function
 from suite.spec.recipe import NonMonotone, Recipe, Sgd
 from suite.spec.types import NonNegativeInt, PositiveFloat, PositiveInt
 from suite.stages import Measurements, RunContext
@@ -95,6 +96,7 @@ class Finetune:
             best = phase.inner.weights_path if improved else context.weights_path
             weights = load_tensors(best, context.device)
             context.model.load_state_dict(weights)
+            keep_function(context, self.name)
             measured: Measurements = dict(trainer.validation.final().items())
         if improved:
             with context.clock("log"):

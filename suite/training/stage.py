@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from suite.evaluation.functions import keep_function
 from suite.stages import Measurements, RunContext
 from suite.training.checkpoint import load_tensors
 from suite.training.loop import Trainer
@@ -25,6 +26,7 @@ class Train:
         with context.clock("evaluate"):
             tracked = trainer.validation.tracked()
             context.model.load_state_dict(load_tensors(context.weights_path, context.device))
+            keep_function(context, self.name)
             scores: Measurements = {split: s | tracked[split] for split, s in trainer.validation.final().items()}
         context.extras |= trainer.cost_figures()
         return scores

@@ -141,10 +141,11 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     # First, since the web page shows them.
     if options.figures:
         # Matplotlib takes longer to import than everything else takes to run.
-        from suite.report.figures import draw_all
+        from suite.report.figures import Sources, draw_all
         from suite.report.published_curves import load_curves
 
-        for line in draw_all(options.results / "figures", records, tasks, load_curves()):
+        sources = Sources(options.results, records, tasks, load_curves(), published)
+        for line in draw_all(sources, tidy=not options.task):
             print(line)
     if options.write:
         from suite.report.claims import load_claims

@@ -98,6 +98,8 @@ def test_stopped_and_taken_up_again_it_ends_the_same(tmp_path: Path, name: str, 
     curves = [[{k: v for k, v in p.items() if k != "seconds"} for p in c.curves] for c in (last, whole_context)]
     assert curves[0] == curves[1]
     assert last.spectra == whole_context.spectra
+    assert last.functions == whole_context.functions
+    assert list(last.functions) == ([name] if name in TRAINING else [])
 
 
 @pytest.mark.parametrize("name", MEASURING)

@@ -1,0 +1,95 @@
+"""The pointwise functions that heads have learned, beside the softmax's identity, and their slopes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite.records.record import Record
+from suite.report.descriptions import functions_sentence
+from suite.report.plotting import line_look, new_figure
+
+# The part of the logits, half on either side, that lies beyond the thick part of a line.
+_OUTSIDE = 0.02
+_STRETCH = 8
+Function = Sequence[Sequence[float]]
+
+
+def functions(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
+    """One figure a dataset, protocol and stage, a line a method: its lowest seed that has a function."""
+    groups: dict[tuple[str, str, str], dict[str, Record]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: (record.scope != "full", record.seed, record.run_key)):
+        for stage, triples in record.functions.items():
+            if len(triples) > 2:
+                groups[record.labels.dataset, record.task.protocol, stage].setdefault(record.labels.method, record)
+    for (dataset, protocol, stage), members in sorted(groups.items()):
+        learned = {method: record.functions[stage] for method, record in sorted(members.items())}
+        yield f"function-{dataset}-{protocol}-{stage}", _functions(f"{dataset} · {protocol} · {stage}", learned)
+
+
+def slopes(triples: Function) -> tuple[list[float], list[float], list[float]]:
+    """Middles of stretches of eight neighbours, the mean slope of g over each, and the share of logits to its middle.
+
+    One piece of a piecewise linear function starts with a slope at random; what is learned is their mean.
+    """
+    pairs = list(pairwise([*triples[:-1:_STRETCH], triples[-1]]))
+    return (
+        [(a[0] + b[0]) / 2 for a, b in pairs],
+        [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs],
+        [(a[2] + b[2]) / 2 for a, b in pairs],
+    )
+
+
+def anchored(triples: Function) -> list[float]:
+    """g with the constant that makes it 0 at the median logit, where the identity is taken to be 0 as well."""
+    middle = next((g for _, g, share in triples if share >= 0.5), triples[-1][1])
+    return [g - middle for _, g, _ in triples]
+
+
+def _functions(place: str, learned: Mapping[str, Function]) -> Figure:
+    figure = new_figure(7.6, 6.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    steepest = [1.0]
+    for index, (method, triples) in enumerate(learned.items()):
+        _line(upper, index, method, [z for z, _, _ in triples], anchored(triples), [share for _, _, share in triples])
+        places, values, shares = slopes(triples)
+        _line(lower, index, method, places, values, shares)
+        steepest += values
+    ends = [z for triples in learned.values() for z, _, _ in triples]
+    medians = [next((z for z, _, share in t if share >= 0.5), t[-1][0]) for t in learned.values()]
+    centre = sum(medians) / len(medians)
+    upper.plot([min(ends), max(ends)], [min(ends) - centre, max(ends) - centre], color="#000000", linewidth=0.8)
+    upper.annotate(" softmax: g(z) = z", (max(ends), max(ends) - centre), fontsize=8, ha="right", va="bottom")
+    lower.axhline(1, color="#000000", linewidth=0.8)
+    lower.set_ylim(0, 1.1 * max(steepest))
+    upper.set_ylabel("g(z), 0 at the median logit")
+    lower.set_ylabel("slope of g, mean over\n1/32 of the logits' range")
+    lower.set_xlabel("logit z (thick: 98 % of the logits seen)")
+    upper.set_title(f"learned functions: {place}", fontsize=10)
+    upper.legend(loc="upper left")
+    figure.set_label(functions_sentence(place, {method: _extremes(triples) for method, triples in learned.items()}))
+    return figure
+
+
+def _line(
+    axes: Axes, index: int, label: str, places: Sequence[float], values: Sequence[float], shares: Sequence[float]
+) -> None:
+    look = line_look(index)
+    axes.plot(places, values, **{**look, "linewidth": 0.8, "marker": ""})
+    inner = [(z, g) for z, g, share in zip(places, values, shares, strict=True) if _inside(share)]
+    axes.plot([z for z, _ in inner], [g for _, g in inner], label=label, **{**look, "linewidth": 2.2})
+
+
+def _inside(share: float) -> bool:
+    return _OUTSIDE / 2 <= share <= 1 - _OUTSIDE / 2
+
+
+def _extremes(triples: Function) -> tuple[float, float, float, float]:
+    """Lowest and highest logit seen, and the least and the greatest slope where 98 % of the logits lie."""
+    _, values, shares = slopes(triples)
+    inner = [value for value, share in zip(values, shares, strict=True) if _inside(share)] or values
+    return triples[0][0], triples[-1][0], min(inner), max(inner)
