@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def check(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     learned: dict[str, Learned] = {}
     now = here(reason)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(Path(scratch), Progress())
+        bench = Bench(Path(scratch), Progress(sys.stderr))
         for name, specs in tasks.items():
             path = GATE_BASELINES / f"{name}.yaml"
             if options.update:
