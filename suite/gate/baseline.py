@@ -181,7 +181,7 @@ def write(path: Path, baseline: Baseline) -> None:
     """Write a baseline in one step; its folder is made when missing."""
     yaml = YAML()
     yaml.default_flow_style = None  # innermost lists and mappings on one line
-    yaml.width = 160
+    yaml.width = 10_000  # a value is never folded
     yaml.indent(mapping=2, sequence=4, offset=2)
     text = io.StringIO()
     yaml.dump(baseline.model_dump(), text)

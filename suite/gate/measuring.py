@@ -32,7 +32,7 @@ from suite.training.profiling import next_step, of_one_length
 
 METRIC = "ppl"
 # A busy moment passes and a regression stays: a step counts as slower only if every round says so.
-ROUNDS = 4
+ROUNDS = 3
 
 
 def here(reason: str) -> Learned:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-PAIRS = 120
+PAIRS = 60
 WARM_UP = 5
 
 

@@ -23,9 +23,11 @@ def render(findings: Sequence[Finding], learned: Mapping[str, Learned], markdown
         markdown: for a comment, instead of a terminal.
     """
     moved = [finding for finding in findings if finding.verdict is Verdict.MOVED]
-    show = escape if markdown else str
-    rows = [[show(clean(cell)) for cell in _row(finding)] for finding in findings]
+    rows = [[clean(cell) for cell in _row(finding)] for finding in findings]
+    notes = [clean(note) for note in (*_skipped(findings, learned), *_closing(findings, moved, learned))]
     if markdown:
+        rows = [[escape(cell) for cell in row] for row in rows]
+        notes = [escape(note, code=True) for note in notes]
         rows = [[f"**{cell}**" for cell in row] if f in moved else row for row, f in zip(rows, findings, strict=True)]
     table = tabulate(
         rows,
@@ -34,8 +36,7 @@ def render(findings: Sequence[Finding], learned: Mapping[str, Learned], markdown
         colalign=("left", "left", "left", "right", "right", "right", "left"),
         disable_numparse=True,
     )
-    notes = [*_skipped(findings, learned), *_closing(findings, moved, learned)]
-    return "\n\n".join([table, *(show(clean(note)) for note in notes)]) + "\n"
+    return "\n\n".join([table, *notes]) + "\n"
 
 
 def _row(finding: Finding) -> list[str]:
@@ -56,12 +57,12 @@ def _closing(findings: Sequence[Finding], moved: Sequence[Finding], learned: Map
     tasks = list(dict.fromkeys(finding.task for finding in findings))
     if not moved:
         since = ", ".join(f"{task} since {learned[task].since}" for task in tasks)
-        return [f"The gate holds: {len(findings)} numbers, {since}."]
+        return [f"The gate holds: {len(findings)} numbers; {since}."]
     hit = list(dict.fromkeys(finding.task for finding in moved))
     # What moved is the last line, where a log is read first.
     return [
         f"If the change is meant: `suite check {' '.join(hit)} --update --reason TEXT`, committed with it.",
-        "The gate does not hold. "
+        "The gate does not hold "
         + "; ".join(
             f"since {learned[task].since}: " + ", ".join(f.sentence for f in moved if f.task == task) for task in hit
         ),

@@ -38,7 +38,9 @@ def check(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
                 earlier = _earlier(path)
                 baseline = learn(bench.measure(specs, {}), now, earlier)
                 write(path, baseline)
-                print(f"{path}: learned {len(baseline.cells)} cells over {len(baseline.seeds)} seeds: {reason}")
+                print(
+                    f"{path}: learned {_count(len(baseline.cells), 'cell')} over {len(baseline.seeds)} seeds: {reason}"
+                )
                 continue
             baseline = baselines[name]
             measured = bench.measure(specs, {cell.cell: cell.step_time.at_most for cell in baseline.cells})
@@ -47,6 +49,10 @@ def check(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     if findings:
         print(render(findings, learned, markdown=options.format == "markdown"), end="")
     return 1 if any(finding.verdict is Verdict.MOVED for finding in findings) else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _reason(options: argparse.Namespace) -> str:

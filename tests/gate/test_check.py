@@ -14,11 +14,13 @@ import torch
 from tiny_tasks import DATASET, Desk
 from torch import nn
 
+from suite.cli import main
 from suite.gate.baseline import read
+from suite.gate.measured import Cost, Measured
+from suite.gate.measuring import Bench
 from suite.models.heads.head import Head
 from suite.training import objectives
 from suite.training.step import EagerStep
-from suite.verbs.check import check
 
 TASK = f"""\
 title: Small enough to be checked many times
@@ -27,11 +29,11 @@ smoke: true
 protocol: gate
 dataset: {DATASET}
 encoder: {{name: lstm, embedding: 6, hidden: [8], tied: false}}
-head: {{name: mos, experts: 2, dimension: 3, latent_dropout: 0.2}}
-seeds: [1, 2, 3]
-recipe: {{batch_size: 4, bptt: 20, optimizer: {{name: sgd, lr: 0.5}}}}
+head: softmax
+seeds: [1, 2, 3, 4, 5]
+recipe: {{batch_size: 4, bptt: 20, optimizer: {{name: sgd, lr: 2}}, budget: {{epochs: 2}}}}
 """
-CELL = "tiny hidden-markov lstm/mos-2"
+CELL = "tiny hidden-markov lstm/softmax"
 
 
 @pytest.fixture
@@ -46,8 +48,6 @@ def gate(desk: Desk, learned: Path) -> Desk:
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The baseline of the task, learned once."""
-    from suite.cli import main
-
     root = tmp_path_factory.mktemp("learned")
     (root / "tasks/ci").mkdir(parents=True)
     (root / "tasks/ci/tiny.yaml").write_text(TASK)
@@ -64,14 +64,14 @@ def last_line(out: str) -> str:
 def moved(said: str) -> str:
     """The pattern of a last line about one number."""
     since = r"since ([0-9a-f]{9}|an unknown commit)( with changes)? \(20\d\d-\d\d-\d\d\)"
-    return rf"The gate does not hold\. {since}: {CELL}: {said}"
+    return rf"The gate does not hold {since}: {CELL}: {said}"
 
 
 def test_what_was_just_learned_holds(gate: Desk) -> None:
     code, out, err = gate.suite("check")
     assert (code, err) == (0, "")
     assert out.count("  ok\n") == out.count(f"tiny    {CELL.removeprefix('tiny ')}") == 8
-    assert last_line(out).startswith("The gate holds: 8 numbers, tiny since ")
+    assert last_line(out).startswith("The gate holds: 8 numbers; tiny since ")
     assert sorted(path.name for path in gate.root.iterdir()) == ["baselines", "tasks"], "runs leave nothing behind"
 
 
@@ -106,7 +106,7 @@ def test_forty_percent_of_a_step_do_not_pass(gate: Desk, monkeypatch: pytest.Mon
     assert (code, err) == (1, "")
     said = r"step time / yardstick \+(\d\d\.\d) % \(\d+\.\d\d, allowed at most \d+\.\d\d\)"
     found = re.fullmatch(moved(said), last_line(out))
-    assert found
+    assert found, out
     assert float(found.groups()[-1]) > 25
 
 
@@ -125,13 +125,18 @@ def test_one_parameter_more_does_not_pass(gate: Desk, monkeypatch: pytest.Monkey
     assert re.match(moved(said.format(CELL)), last_line(out))
 
 
-def test_learning_anew_keeps_what_was_learned_before(gate: Desk) -> None:
+def test_learning_anew_keeps_what_was_learned_before(gate: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = Cost(parameters=9, head_parameters=3, operations=7, flops=5, time=1.0, memory=0.5)
+    now = Measured(
+        "hidden-markov lstm/softmax", (1, 2, 3, 4, 5), {"train.test.ppl": [10.0, 10.0, 10.0, 10.0, 10.1]}, cost
+    )
+    monkeypatch.setattr(Bench, "measure", lambda *_: [now])
     code, out, err = gate.suite("check", "tiny", "--update", "--reason", "because: [it] 'says' so")
     assert (code, err) == (0, "")
-    assert out == "baselines/ci/tiny.yaml: learned 1 cells over 3 seeds: because: [it] 'says' so\n"
+    assert out == "baselines/ci/tiny.yaml: learned 1 cell over 5 seeds: because: [it] 'says' so\n"
     text = (gate.root / "baselines/ci/tiny.yaml").read_text()
     assert text.startswith("# What `suite check tiny` compares with. Written by")
-    found = read(Path("baselines/ci/tiny.yaml"), [1, 2, 3])
+    found = read(Path("baselines/ci/tiny.yaml"), [1, 2, 3, 4, 5])
     assert [one.reason for one in found.learned] == ["because: [it] 'says' so", "first of all"]
 
 
@@ -165,8 +170,9 @@ LEARN = "`suite check tiny --update --reason TEXT`"
         (edited(lambda _: "- 1\n"), ":1:1: expected a mapping with learned, seeds and cells"),
         (edited(lambda t: t.replace("parameters:", "paramters:", 1)), None),
         (
-            edited(lambda t: re.sub(r"seeds: .*", "seeds: [1, 2, 4]", t)),
-            r":\d+:8: seeds: learned from \[1, 2, 4\], and the task now has \[1, 2, 3\]; " + re.escape(LEARN),
+            edited(lambda t: re.sub(r"seeds: .*", "seeds: [1, 2, 3, 4, 6]", t)),
+            r":\d+:8: seeds: learned from \[1, 2, 3, 4, 6\], and the task now has \[1, 2, 3, 4, 5\]; "
+            + re.escape(LEARN),
         ),
         (
             edited(lambda t: re.sub(r"low: [\d.]+", "low: 1e9", t, count=1)),
@@ -174,7 +180,7 @@ LEARN = "`suite check tiny --update --reason TEXT`"
         ),
         (
             edited(lambda t: re.sub(r"values: \[[\d.]+, ", "values: [", t, count=1)),
-            r":\d+:\d+: cells\[0\]\.quality\[0\]\.values: 2 values for 3 seeds",
+            r":\d+:\d+: cells\[0\]\.quality\[0\]\.values: 4 values for 5 seeds",
         ),
     ],
 )
@@ -196,4 +202,3 @@ def test_a_wrong_baseline_is_told_with_its_place(gate: Desk, spoil: Callable[[Pa
 
 def test_without_tasks_there_is_no_gate(desk: Desk) -> None:
     assert desk.suite("check") == (2, "", "error: tasks/ci: no task files here; run the gate where the checkout is\n")
-    assert check.__doc__
