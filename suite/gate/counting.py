@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -71,9 +72,17 @@ def _tensors(tree: object) -> list[Tensor]:
 
 def count(step: Callable[[], object]) -> Counts:
     """Count one step of several; ``peak_bytes`` spans all, so that gradients and optimiser state are in it."""
-    with Ledger() as whole:
-        for _ in range(_WARM_UP):
-            step()
-        with Ledger() as one, FlopCounterMode(display=False) as flops:
-            step()
+    # Whatever is freed by the collector of cycles would be freed at another moment every time.
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        with Ledger() as whole:
+            for _ in range(_WARM_UP):
+                step()
+            with Ledger() as one, FlopCounterMode(display=False) as flops:
+                step()
+    finally:
+        if collecting:
+            gc.enable()
     return Counts(one.operations, flops.get_total_flops(), whole.peak_bytes)

@@ -104,7 +104,7 @@ def test_forty_percent_of_a_step_do_not_pass(gate: Desk, monkeypatch: pytest.Mon
     monkeypatch.setattr(EagerStep, "__call__", slower)
     code, out, err = gate.suite("check")
     assert (code, err) == (1, "")
-    said = r"step time / yardstick \+(\d\d\.\d) % \(\d+\.\d\d, allowed at most \d+\.\d\d\)"
+    said = r"step time / yardstick \+(\d+\.\d) % \(\d+\.\d\d, allowed at most \d+\.\d\d\)"
     found = re.fullmatch(moved(said), last_line(out))
     assert found, out
     assert float(found.groups()[-1]) > 25
