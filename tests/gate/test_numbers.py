@@ -69,7 +69,14 @@ def test_the_ratio_is_the_median_of_pairs_and_the_first_do_not_count() -> None:
     clock = Clock()
     ours = clock.work(chain(repeat(1000.0, WARM_UP), [3.0, 3.0, 90.0, 3.0, 9.0]))
     theirs = clock.work(chain(repeat(1.0, WARM_UP), [2.0, 2.0, 2.0, 2.0, 6.0]))
-    assert median_ratio(ours, theirs, pairs=5, clock=clock) == 1.5
+    assert median_ratio(ours, theirs, pairs=5, clock=clock, interrupted=lambda: 0) == 1.5
+
+
+def test_pairs_in_which_the_core_was_taken_away_do_not_count() -> None:
+    clock = Clock()
+    ours = clock.work(chain(repeat(1.0, WARM_UP), [3.0, 90.0, 3.0, 80.0, 3.0]))
+    taken = iter([*repeat(0, WARM_UP), 0, 0, 0, 1, 1, 1, 1, 2, 2, 2])
+    assert median_ratio(ours, clock.work(repeat(2.0)), pairs=3, clock=clock, interrupted=lambda: next(taken)) == 1.5
 
 
 @given(st.lists(st.floats(0.5, 20.0), min_size=9, max_size=9))
@@ -77,7 +84,11 @@ def test_what_slows_both_of_a_pair_leaves_the_ratio_alone(load: list[float]) -> 
     clock = Clock()
     loads = [1.0] * WARM_UP + load
     ratio = median_ratio(
-        clock.work([1.4 * slow for slow in loads]), clock.work(list(loads)), pairs=len(load), clock=clock
+        clock.work([1.4 * slow for slow in loads]),
+        clock.work(list(loads)),
+        pairs=len(load),
+        clock=clock,
+        interrupted=lambda: 0,
     )
     assert ratio == pytest.approx(1.4)
 
