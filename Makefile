@@ -12,8 +12,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test test-gpu check gate bench bench-history bench-gpu bench-train bench-cpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
-  reproduce-controlled
+.PHONY: help setup demo test test-gpu check gate bench bench-history bench-gpu bench-train bench-cpu ui leaderboard \
+  reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
