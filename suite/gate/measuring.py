@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import platform
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -116,14 +117,14 @@ class Bench:
 
             ours, theirs = count(step), count(reference)
             times: list[float] = []
-            while len(times) < ROUNDS and (slowest is None or not times or min(times) > slowest):
+            while len(times) < ROUNDS and (slowest is None or not times or statistics.median(times) > slowest):
                 times.append(median_ratio(step, reference))
         return Cost(
             parameters=model.parameter_count(),
             head_parameters=model.head_parameter_count(),
             operations=ours.operations,
             flops=ours.flops,
-            time=min(times),
+            time=statistics.median(times),
             memory=ours.peak_bytes / theirs.peak_bytes,
         )
 
