@@ -12,8 +12,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test test-gpu check bench bench-gpu bench-train bench-cpu ui leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif \
-  reproduce-controlled
+.PHONY: help setup demo test test-gpu check gate bench bench-history bench-gpu bench-train bench-cpu ui leaderboard \
+  reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,16 @@ check: $(READY) ## format, lint, types and tests
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
-bench: $(READY) ## time every head beside its materialised form and the softmax, in one interleaved run
-	@$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds
+# FORMAT=markdown for a comment. When a change of the numbers is meant: suite check --update --reason TEXT.
+gate: $(READY) ## small tasks beside their baselines: perplexity, counts, time and memory of a step; under two minutes
+	@$(BIN)/suite check $(if $(FORMAT),--format $(FORMAT))
+
+bench: $(READY) ## time every head beside its materialised form and the softmax, in one interleaved run; kept in .benchmarks
+	@$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds \
+	  --benchmark-autosave
+
+bench-history: $(READY) ## the kept runs of make bench, every benchmark's medians side by side
+	@$(BIN)/pytest-benchmark compare --columns=median,iqr --group-by=fullname --sort=fullname
 
 bench-gpu: $(READY) ## time and memory of the head's loss on a GPU, every form beside its peers
 	@$(BIN)/python tests/bench/gpu.py

@@ -176,6 +176,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="how often a run saves its state (default 30)",
     )
 
+    one = verb(
+        "check",
+        "the gate: small tasks measured again, compared with their baselines",
+        description="Run the tasks of tasks/ci on the CPU and compare with baselines/ci: perplexity within an interval "
+        "learned\nfrom seeds, parameters and operations exactly, time and memory of a step as multiples of a plain "
+        "torch step's.\nA change that is meant: --update --reason TEXT, and commit the baselines with it.",
+    )
+    one.add_argument("names", nargs="*", metavar="NAME", help="of a file in tasks/ci, without .yaml (default: all)")
+    one.add_argument("--update", action="store_true", help="learn the baselines anew; needs --reason")
+    one.add_argument("--reason", metavar="TEXT", help="why the numbers may change, kept in the baseline")
+    one.add_argument("--format", choices=["table", "markdown"], default="table", help="default: table")
+
     one = verb("report", "the leaderboard: our records beside the published numbers")
     one.add_argument("--all", action="store_true", help="also the published tables we have no run for")
     one.add_argument(

@@ -43,8 +43,7 @@ def profile_steps(context: RunContext, steps: int, folder: Path) -> Profile:
     its range's share of a traced step. A chrome trace of the steps as training takes them is written to ``folder``.
     """
     on_gpu = context.device.type == "cuda"
-    # Every step of the same length, so that two passes over them do the same work.
-    context = replace(context, recipe=context.recipe.model_copy(update={"random_length": None}))
+    context = of_one_length(context)
     trainer = Trainer(replace(context, graphs=False))
     eager, observed = _traced(trainer, steps, context.device, folder / "trace.eager.json")
     if not on_gpu:
@@ -86,12 +85,22 @@ def _traced(trainer: Trainer, steps: int, device: torch.device, path: Path) -> t
     return seconds, observed
 
 
+def of_one_length(context: RunContext) -> RunContext:
+    """The run with every step of the same length, so that two passes over them do the same work."""
+    return replace(context, recipe=context.recipe.model_copy(update={"random_length": None}))
+
+
+def next_step(trainer: Trainer) -> None:
+    """Take the next step of a trainer that has begun; after the last of an epoch comes the first."""
+    if not trainer.advance():
+        trainer.begin()
+        trainer.advance()
+
+
 def _take(trainer: Trainer, steps: int) -> None:
     trainer.begin()
     for _ in range(steps):
-        if not trainer.advance():
-            trainer.begin()
-            trainer.advance()
+        next_step(trainer)
 
 
 def _wait(device: torch.device) -> None:

@@ -18,6 +18,7 @@ VERBS: Mapping[str, str] = {
     "compare": "suite.verbs.compare:compare",
     "validate": "suite.verbs.validate:validate",
     "run": "suite.verbs.execute:run",
+    "check": "suite.verbs.check:check",
     "profile": "suite.verbs.profile:profile",
     "data": "suite.verbs.corpora:data",
     "export": "suite.verbs.export:export",
