@@ -157,12 +157,12 @@ class TritonRows(RowPass):
         """The next size that cuBLAS likes."""
         return -(-words // _ALIGN) * _ALIGN
 
-    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> bool:
+    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> None:
         """See :meth:`RowPass.make`."""
         if self._tiles is None:
-            return False
-        self._tiles.make(latent, words, z, self._elementwise(), self._shared())
-        return True
+            super().make(latent, words, z)
+        else:
+            self._tiles.make(latent, words, z, self._elementwise(), self._shared())
 
     def _shared(self) -> dict[str, Any]:
         """What every kernel is compiled for."""

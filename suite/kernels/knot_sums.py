@@ -26,9 +26,7 @@ THREADS = 1024
 
 def limits(device: torch.device) -> tuple[int, int]:
     """Multiprocessors of a GPU, and bytes of shared memory that a block may have there."""
-    properties = torch.cuda.get_device_properties(device)
-    # A torch that does not tell gets what the smallest GPU has.
-    return properties.multi_processor_count, getattr(properties, "shared_memory_per_block_optin", 99 * 1024)
+    return torch.cuda.get_device_properties(device).multi_processor_count, cuda_source.largest_shared(device)
 
 
 def applies(pointwise: Pointwise, device: torch.device) -> bool:

@@ -85,9 +85,12 @@ class RowPass(ABC):
         """Length of a row of logits in memory, at least ``words``."""
         return words
 
-    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> bool:
-        """Make the logits ``z`` [n K, width] = ``latent`` [n K, d] ``words``^T, unless the driver is to: then False."""
-        return False
+    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> None:
+        """Make the logits ``z`` [n K, width] = ``latent`` [n K, d] ``words``^T, with the bias if it belongs there."""
+        if self.bias_in_product and self.call.bias is not None:
+            torch.addmm(self.call.bias, latent, words.t(), out=z)
+        else:
+            self.call.products.multiply(latent, words.t(), z)
 
     @abstractmethod
     def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
@@ -270,12 +273,7 @@ def _chunks(
         part = slice(start, min(start + step, tokens))
         latent = products.operand(source.latent(part))
         z = buffer[: latent.shape[0]]
-        if rows.make(latent, words, z):
-            pass
-        elif rows.bias_in_product and call.bias is not None:
-            torch.addmm(call.bias, latent, words.t(), out=z)
-        else:
-            products.multiply(latent, words.t(), z)
+        rows.make(latent, words, z)
         of_z = rows.run(z, part, scale)
         if of_z is None:
             continue

@@ -30,7 +30,7 @@ LARGEST_BATCH = 32
 _WARPS = (12, 8)
 
 
-def _up(size: int, part: int) -> int:
+def _parts(size: int, part: int) -> int:
     """Parts that hold ``size``."""
     return -(-size // part)
 
@@ -55,12 +55,12 @@ class Plan(NamedTuple):
     @property
     def blocks(self) -> int:
         """Blocks that own units; backward runs whole groups of four."""
-        return _up(self.hidden, self.units)
+        return _parts(self.hidden, self.units)
 
     @property
     def grouped(self) -> int:
         """The same up to a multiple of four."""
-        return _up(self.blocks, 4) * 4
+        return _parts(self.blocks, 4) * 4
 
     @property
     def threads(self) -> int:
@@ -70,13 +70,13 @@ class Plan(NamedTuple):
     @property
     def chunks(self) -> int:
         """Pieces of 64 bytes of a row of the matrix that a warp multiplies."""
-        return _up(_up(self.hidden * self.dtype.itemsize, 64), self.warps)
+        return _parts(_parts(self.hidden * self.dtype.itemsize, 64), self.warps)
 
     @property
     def resident(self) -> int:
         """Of those, how many stay in registers beside a time step's operands and sums; the rest in shared memory."""
-        tiles, columns = self.units // 4, _up(self.batch, 8)
-        items = _up(self.batch * self.units, self.threads)
+        tiles, columns = self.units // 4, _parts(self.batch, 8)
+        items = _parts(self.batch * self.units, self.threads)
         most = min(255, 65536 // self.threads // 8 * 8)  # registers of a thread
         free = most - 4 * columns * (self.chunks + tiles) - 12 * (1 + items)
         if free >= 8 * tiles * self.chunks:
@@ -87,7 +87,7 @@ class Plan(NamedTuple):
     def shared(self) -> int:
         """Bytes of shared memory: what registers do not hold, and a sum for every warp, sequence and row."""
         matrix = (self.chunks - self.resident) * (self.units // 4) * 2 * self.threads * 16
-        return matrix + 4 * self.warps * _up(self.batch, 8) * 8 * (4 * self.units + 4)
+        return matrix + 4 * self.warps * _parts(self.batch, 8) * 8 * (4 * self.units + 4)
 
     def kernel(self, name: str, device: torch.device) -> cuda_source.Kernel:
         """One of the file's kernels for this layer."""
