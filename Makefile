@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test test-gpu check gate bench bench-history bench-gpu bench-train bench-cpu ui leaderboard \
+.PHONY: help setup demo test test-gpu torture check gate bench bench-history bench-gpu bench-train bench-cpu ui leaderboard \
   reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
 
 help: ## this list
@@ -39,6 +39,9 @@ test-gpu: $(READY) ## the tests that need a GPU, and the errors of the loss's ke
 	@$(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py \
 		tests/models/test_recurrence_gpu.py
 	@$(BIN)/python tests/bench/gpu.py --check
+
+torture: $(READY) ## every promise of README.md, its fault injected as often as stated; writes results/torture.json; 30 minutes
+	@SUITE_TORTURE=1 $(BIN)/python -m pytest tests/torture --timeout=1800
 
 check: $(READY) ## format, lint, types and tests
 	@$(BIN)/ruff format --check .
