@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from suite.kernels.triton_functions import transformed
+from suite.kernels.triton_functions import LOG2E, transformed
 from suite.kernels.triton_rows import settle
 
 _SIZES = ["rows", "most_rows", "experts"]
@@ -79,7 +79,7 @@ def logits_and_sums(  # type: ignore[no-untyped-def]
     against = tl.where(top == -float("inf"), 0.0, top)
     at = tile * most_rows + row
     tl.store(largest + at, top, mask=row < rows)
-    tl.store(total + at, tl.sum(tl.exp(t - against[:, None]) * f, 1), mask=row < rows)
+    tl.store(total + at, tl.sum(tl.exp2(t * LOG2E - (against * LOG2E)[:, None]) * f, 1), mask=row < rows)
 
 
 @triton.jit(do_not_specialize=[*_SIZES[1:], "log_eps", "uniform"], do_not_specialize_on_alignment=_PARTS)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from suite.kernels.triton_functions import (
     IDENTITY,
+    LOG2E,
     NETWORK,
     PLIF,
     add_to_pieces,
@@ -92,13 +93,14 @@ def statistics(  # type: ignore[no-untyped-def]
     columns = tl.arange(0, BLOCK)
     t, f = _tile(base, columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, BLOCK > WORDS)
     shift = tl.max(t, 1)
+    against = (shift * LOG2E)[:, None]
     total = tl.zeros([ROWS, BLOCK], tl.float32)
     for start in tl.range(0, WHOLE, BLOCK, num_stages=STAGES):
         t, f = _tile(base, start + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, False)
-        total += tl.exp(t - shift[:, None]) * f
+        total += tl.exp2(t * LOG2E - against) * f
     if WHOLE < WORDS:
         t, f = _tile(base, WHOLE + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, True)
-        total += tl.exp(t - shift[:, None]) * f
+        total += tl.exp2(t * LOG2E - against) * f
     lse = shift + tl.log(tl.sum(total, 1))
     if tl.max(tl.where(lse < float("inf"), 0, 1), 0) == 1:
         largest = tl.full([ROWS, BLOCK], -3.0e38, tl.float32)
@@ -204,6 +206,89 @@ def mix(  # type: ignore[no-untyped-def]
     )
 
 
+@triton.jit
+def _gradient_rows(  # type: ignore[no-untyped-def]
+    logits,
+    out,
+    offset,
+    targets,
+    table,
+    log_normaliser,
+    share,
+    sums,
+    fixed,
+    stride,
+    out_stride,
+    rows,
+    experts,
+    a,
+    b,
+    factor,
+    WORDS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    OF_BIAS: tl.constexpr,
+    FUNCTION: tl.constexpr,
+    COUNT: tl.constexpr,
+    SUMS: tl.constexpr,
+    COPIES: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
+    PLAIN: tl.constexpr,
+):
+    """The loop of :func:`gradient` over its group's rows; returns the sums by column [ROWS, BLOCK].
+
+    PLAIN: every row and column is there, and no target lies among them, as nearly everywhere. A third of the
+    instructions then remain, and it is their number that bounds this kernel, not the memory.
+    """
+    block = tl.program_id(0)
+    group = tl.num_programs(1) - 1 - tl.program_id(1)
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    column_sums = tl.zeros([ROWS, BLOCK], tl.float32)
+    for first in tl.range(0, GROUP, ROWS, num_stages=STAGES):
+        row = group * GROUP + first + tl.arange(0, ROWS)
+        at = row.to(tl.int64)[:, None] * stride + index[None, :]
+        to = row.to(tl.int64)[:, None] * out_stride + index[None, :]
+        if PLAIN:
+            lse = tl.load(log_normaliser + row)
+            part = tl.load(share + row)
+            z = tl.load(logits + at).to(tl.float32) + offset[None, :]
+            t, f, slope = transformed(z, table, a, b, COUNT, FUNCTION)
+            of_t = part[:, None] * (tl.exp2(t * LOG2E - (lse * LOG2E)[:, None]) * f)
+        else:
+            present = row < rows
+            word = index < WORDS
+            # A row's length in memory is even where the number of words is not, and only even masks let loads be wide.
+            filled = present[:, None] & (index < WIDTH)[None, :]
+            lse = tl.load(log_normaliser + row, mask=present, other=0.0)
+            part = tl.load(share + row, mask=present, other=0.0)
+            target = tl.load(targets + row // experts, mask=present, other=-1)
+            z = tl.load(logits + at, mask=filled, other=0.0).to(tl.float32) + offset[None, :]
+            t, f, slope = transformed(z, table, a, b, COUNT, FUNCTION)
+            p = tl.exp2(t * LOG2E - (lse * LOG2E)[:, None]) * f
+            hit = index[None, :] == target[:, None]
+            inside = present[:, None] & word[None, :]
+            of_t = tl.where(inside, part[:, None] * (p - tl.where(hit, 1.0, 0.0)), 0.0)
+            if FUNCTION == PLIF and SUMS != 0:
+                copy = (block + group) % COPIES
+                add_to_pieces(z, of_t, inside, sums + copy * (2 * COUNT), fixed, a, b, COUNT, SUMS)
+            if FUNCTION == NETWORK and SUMS != 0:
+                program = group * tl.num_programs(0) + block
+                network_sums(z, of_t, table, sums + program * (1 + 3 * COUNT), COUNT)
+        of_z = of_t
+        if FUNCTION != IDENTITY:
+            of_z = of_t * slope
+        if OF_BIAS:
+            column_sums += of_z
+        scaled = (of_z * factor).to(out.dtype.element_ty)
+        if PLAIN:
+            tl.store(out + to, scaled)
+        else:
+            tl.store(out + to, scaled, mask=filled)
+    return column_sums
+
+
 @triton.jit(do_not_specialize=[*_SIZES[:2], "host_scale"], do_not_specialize_on_alignment=_PARTS[:1])
 def gradient(  # type: ignore[no-untyped-def]
     logits,
@@ -247,7 +332,6 @@ def gradient(  # type: ignore[no-untyped-def]
     group = tl.num_programs(1) - 1 - tl.program_id(1)
     index = block * BLOCK + tl.arange(0, BLOCK)
     word = index < WORDS
-    column_sums = tl.zeros([ROWS, BLOCK], tl.float32)
     offset = tl.zeros([BLOCK], tl.float32)
     if BIAS:
         offset = tl.load(bias + index, mask=word, other=0.0)
@@ -256,36 +340,74 @@ def gradient(  # type: ignore[no-untyped-def]
         factor = host_scale
     if SCALE == 2:
         factor = tl.load(scale)
-    for first in tl.range(0, GROUP, ROWS, num_stages=STAGES):
-        row = group * GROUP + first + tl.arange(0, ROWS)
-        present = row < rows
-        inside = present[:, None] & word[None, :]
-        lse = tl.load(log_normaliser + row, mask=present, other=0.0)
-        part = tl.load(share + row, mask=present, other=0.0)
-        target = tl.load(targets + row // experts, mask=present, other=-1)
-        at = row.to(tl.int64)[:, None] * stride + index[None, :]
-        # A row's length in memory is even where the number of words is not, and only even masks let loads be wide.
-        filled = present[:, None] & (index < WIDTH)[None, :]
-        z = tl.load(logits + at, mask=filled, other=0.0).to(tl.float32)
-        if BIAS:
-            z += offset[None, :]
-        t, f, slope = transformed(z, table, a, b, COUNT, FUNCTION)
-        p = tl.exp(t - lse[:, None]) * f
-        hit = index[None, :] == target[:, None]
-        of_t = tl.where(inside, part[:, None] * (p - tl.where(hit, 1.0, 0.0)), 0.0)
-        of_z = of_t
-        if FUNCTION != IDENTITY:
-            of_z = of_t * slope
-        if FUNCTION == PLIF and SUMS != 0:
-            copy = (block + group) % COPIES
-            add_to_pieces(z, of_t, inside, sums + copy * (2 * COUNT), fixed, a, b, COUNT, SUMS)
-        if FUNCTION == NETWORK and SUMS != 0:
-            program = group * tl.num_programs(0) + block
-            network_sums(z, of_t, table, sums + program * (1 + 3 * COUNT), COUNT)
-        if OF_BIAS:
-            column_sums += of_z
-        to = row.to(tl.int64)[:, None] * out_stride + index[None, :]
-        tl.store(out + to, (of_z * factor).to(out.dtype.element_ty), mask=filled)
+    plain = False
+    if SUMS == 0:
+        row = group * GROUP + tl.arange(0, GROUP)
+        target = tl.load(targets + row // experts, mask=row < rows, other=-1)
+        hits = tl.sum(((target >= block * BLOCK) & (target < (block + 1) * BLOCK)).to(tl.int32), 0)
+        plain = (hits == 0) & ((block + 1) * BLOCK <= WORDS) & ((group + 1) * GROUP <= rows)
+    if plain:
+        column_sums = _gradient_rows(
+            logits,
+            out,
+            offset,
+            targets,
+            table,
+            log_normaliser,
+            share,
+            sums,
+            fixed,
+            stride,
+            out_stride,
+            rows,
+            experts,
+            a,
+            b,
+            factor,
+            WORDS,
+            WIDTH,
+            OF_BIAS,
+            FUNCTION,
+            COUNT,
+            SUMS,
+            COPIES,
+            GROUP,
+            ROWS,
+            BLOCK,
+            STAGES,
+            PLAIN=True,
+        )
+    else:
+        column_sums = _gradient_rows(
+            logits,
+            out,
+            offset,
+            targets,
+            table,
+            log_normaliser,
+            share,
+            sums,
+            fixed,
+            stride,
+            out_stride,
+            rows,
+            experts,
+            a,
+            b,
+            factor,
+            WORDS,
+            WIDTH,
+            OF_BIAS,
+            FUNCTION,
+            COUNT,
+            SUMS,
+            COPIES,
+            GROUP,
+            ROWS,
+            BLOCK,
+            STAGES,
+            PLAIN=False,
+        )
     if OF_BIAS:
         collected = of_bias + group.to(tl.int64) * WIDTH + index
         before = tl.load(collected, mask=word, other=0.0)
