@@ -270,11 +270,11 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
             for tile, rows, warps in ((4096, 4, 8), (8192, 4, 8), (1024, 2, 2)):
                 tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
                 found.append(one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps", tuning))
-            for stages in (2, 3):
+            for stages in (1, 2):
                 for rows in (2, 4):
                     tuning = Tuning(stages=stages, rows=rows)
                     found.append(one_pass(x, g, arithmetic, f", {stages} stages, {rows} rows", tuning))
-            for programs in (500, 4000):
+            for programs in (500, 2000, 4000):
                 found.append(one_pass(x, g, arithmetic, f", {programs} programs", Tuning(programs=programs)))
         yield f"tiles, {arithmetic}", x, found
     for arithmetic in ("tf32", "bfloat16"):
