@@ -17,7 +17,6 @@ from suite.kernels import knot_sums, one_pass
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
 from suite.kernels.fused_functions import NETWORK, PLIF, as_function
-from suite.kernels.fused_logits import LogitTiles, Tile
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.projection import Projection
@@ -51,8 +50,13 @@ class Tuning(NamedTuple):
     # Of those atomics: copies of the sums, and whether one instruction adds to both.
     copies: int = 1
     vector_atomics: bool = True
-    # The logits' product by a kernel that begins their log-sum-exp; None: cuBLAS's, and a pass over what it made.
-    own_logits: Tile | None = None
+    # The statistics begin with the rows that the product made last, and the gradient with those read last then;
+    # otherwise the other way round.
+    turned: bool = True
+    # The statistics settle a token's loss if its experts fill so much of a tile, and a chunk has so many tokens.
+    settles: float = 0.75
+    settles_from: int = 64
+    most_warps: int = 16  # of a tile that holds one token's experts
 
 
 def mixture_nll(
@@ -109,10 +113,14 @@ class TritonRows(RowPass):
         # What the heavier functions keep beside an element must fit in the registers too.
         light = self._function.kind not in (PLIF, NETWORK)
         self._stages = self.tuning.stages if light else 1
-        self._statistics_block, self._block = (
-            max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
-            for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
+        self._statistics_tile, tile = (
+            size // (1 if light else 2) for size in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
+        self._block = max(tile // self._at_once, 32 * self.tuning.warps)
+        padded = triton.next_power_of_2(call.experts)
+        enough = rows // call.experts >= self.tuning.settles_from
+        self._settles = light and enough and call.experts >= self.tuning.settles * padded
+        self._padded = padded if self._settles else 1
         blocks = triton.cdiv(self._width, self._block)
         network = self._function.kind == NETWORK
         self._group = self._at_once if network else self._group_of(rows, blocks)
@@ -126,8 +134,6 @@ class TritonRows(RowPass):
         apart = counted or (logits != dtype and call.of_logits)
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if apart else None
         self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
-        tile = self.tuning.own_logits
-        self._tiles = LogitTiles(rows, self._width, call.words, tile, device) if tile and light else None
         if call.of_operands and network:
             self._network = torch.zeros(1 + 3 * self._function.size, device=device)
 
@@ -156,13 +162,6 @@ class TritonRows(RowPass):
     def width(cls, words: int) -> int:
         """The next size that cuBLAS likes."""
         return -(-words // _ALIGN) * _ALIGN
-
-    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> None:
-        """See :meth:`RowPass.make`."""
-        if self._tiles is None:
-            super().make(latent, words, z)
-        else:
-            self._tiles.make(latent, words, z, self._elementwise(), self._shared())
 
     def _shared(self) -> dict[str, Any]:
         """What every kernel is compiled for."""
@@ -194,36 +193,45 @@ class TritonRows(RowPass):
             "UNIFORM": uniform,
             "EPS": call.eps > 0,
             "OF_PRIOR": of_prior is not None,
-            "EXPERTS": triton.next_power_of_2(experts),
         }
-        if self._tiles is not None:
-            self._tiles.combine(
-                z, self._targets[tokens], self._log_normaliser, (bias, table, a, b), mixture, self._shared()
-            )
-            return
-        kernels.statistics[(triton.cdiv(rows, self._at_once),)](
+        at_once = max(1, self._at_once // self._padded)
+        of_tile = at_once * self._padded
+        # A tile of more rows than others has, one token's experts, has more warps too.
+        warps = min(tuning.most_warps, tuning.warps * max(1, of_tile // tuning.rows))
+        block = max(self._statistics_tile * warps // tuning.warps // of_tile, 32)
+        programs = triton.cdiv(rows // experts if self._settles else rows, at_once)
+        kernels.statistics[(programs,)](
             z,
             bias,
             self._targets[tokens],
             table,
             self._log_normaliser,
             self._log_p,
-            z.stride(0),
-            rows,
-            experts,
-            a,
-            b,
+            stride=z.stride(0),
+            rows=rows,
+            a=a,
+            b=b,
             WORDS=call.words,
-            WHOLE=call.words - call.words % self._statistics_block,
-            ROWS=self._at_once,
-            BLOCK=self._statistics_block,
+            WHOLE=call.words - call.words % block,
+            BLOCK=block,
             STAGES=self._stages,
-            num_warps=tuning.warps,
+            LAST_FIRST=tuning.turned,
+            SETTLES=self._settles,
+            TOKENS=at_once,
+            EXPERTS=self._padded,
+            num_warps=warps,
+            **mixture,
             **self._shared(),
         )
-        kernels.mix[(triton.cdiv(rows // experts, 16),)](
-            self._log_p, tokens=rows // experts, TOKENS=16, num_warps=1, **mixture
-        )
+        if not self._settles:
+            kernels.mix[(triton.cdiv(rows // experts, 16),)](
+                self._log_p,
+                tokens=rows // experts,
+                EXPERTS=triton.next_power_of_2(experts),
+                TOKENS=16,
+                num_warps=1,
+                **mixture,
+            )
 
     def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
         """See :meth:`RowPass.run`."""
@@ -264,6 +272,7 @@ class TritonRows(RowPass):
             BLOCK=self._block,
             WORDS=call.words,
             STAGES=self._stages,
+            LAST_FIRST=not tuning.turned,
             num_warps=tuning.warps,
             **self._shared(),
         )

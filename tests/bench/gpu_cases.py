@@ -13,7 +13,6 @@ from torch.nn import functional
 from suite.kernels import chunked, fused, reference
 from suite.kernels.arithmetic import Products
 from suite.kernels.fused import Tuning
-from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
@@ -233,6 +232,21 @@ def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
     yield one_pass(x, plif, arithmetic, ", tile 4096", Tuning(statistics_tile=4096, gradient_tile=4096))
 
 
+def tiles(x: Inputs, g: Pointwise, arithmetic: str) -> Iterator[Case]:
+    """Shapes of the row kernels' tiles, how far they load ahead, in what order, and who settles the loss."""
+    for tile, rows, warps in ((1024, 2, 2), (2048, 2, 4), (2048, 4, 4), (4096, 4, 4), (4096, 4, 8)):
+        for programs in (250, 500, 1000):
+            tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps, programs=programs)
+            yield one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps, {programs} programs", tuning)
+    for stages in (1, 2, 4):
+        yield one_pass(x, g, arithmetic, f", {stages} stages", Tuning(stages=stages))
+    for turned in (True, False):
+        for settles, most_warps, stages in ((2.0, 16, 3), (0.75, 16, 3), (0.75, 8, 3), (0.75, 8, 5), (0.75, 32, 2)):
+            tuning = Tuning(turned=turned, settles=settles, most_warps=most_warps, stages=stages)
+            note = f"settled by {most_warps} warps, {stages} stages" if settles < 1 else "mixed apart"
+            yield one_pass(x, g, arithmetic, f", {'turned' if turned else 'straight'}, {note}", tuning)
+
+
 def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
     """(title, inputs, cases) of each sweep."""
     x = Inputs.random(*SHAPES["ptb"])
@@ -246,37 +260,8 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
                 for mib in budgets
             ],
         )
-    for arithmetic in ("bfloat16", "tf32"):
-        tiles = [None, Tile(), Tile(stages=4), Tile(columns=256), Tile(warps=4), Tile(depth=32, stages=4)]
-        tiles += [Tile(rows=64, columns=256), Tile(rows=256, columns=128)]
-        yield (
-            f"own logits, {arithmetic}",
-            x,
-            [one_pass(x, Identity(), arithmetic, f", {tile}", Tuning(own_logits=tile)) for tile in tiles],
-        )
     for arithmetic in ("tf32", "bfloat16"):
-        found = []
-        for g in (Identity(), Sigsoftmax()):
-            for tile, rows, warps in (
-                (1024, 1, 4),
-                (2048, 1, 4),
-                (2048, 2, 4),
-                (2048, 4, 4),
-                (4096, 2, 4),
-                (4096, 4, 4),
-            ):
-                tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
-                found.append(one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps", tuning))
-            for tile, rows, warps in ((4096, 4, 8), (8192, 4, 8), (1024, 2, 2)):
-                tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
-                found.append(one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps", tuning))
-            for stages in (1, 2):
-                for rows in (2, 4):
-                    tuning = Tuning(stages=stages, rows=rows)
-                    found.append(one_pass(x, g, arithmetic, f", {stages} stages, {rows} rows", tuning))
-            for programs in (500, 2000, 4000):
-                found.append(one_pass(x, g, arithmetic, f", {programs} programs", Tuning(programs=programs)))
-        yield f"tiles, {arithmetic}", x, found
+        yield f"tiles, {arithmetic}", x, [case for g in (Identity(), Sigsoftmax()) for case in tiles(x, g, arithmetic)]
     for arithmetic in ("tf32", "bfloat16"):
         yield f"PLIF, {arithmetic}", x, list(plif_forms(x, arithmetic))
     one = Inputs.random(1400, 1, 400, 10_000)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from suite.kernels import chunked, fused, knot_sums, reference
 from suite.kernels.fused import Tuning
-from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
@@ -92,8 +91,8 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
     forms: dict[str, Any] = {"triton": fused.mixture_nll}
     if arithmetic == "float16":
         forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
-    if arithmetic != "float32" and name in ("identity", "sigsoftmax", "gss"):
-        forms["triton, own logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(own_logits=Tile()))
+    if name in ("identity", "sigsoftmax", "gss"):
+        forms["triton, mixed apart"] = lambda *a: fused.mixture_nll(*a, None, Tuning(settles=2.0, turned=False))
     if arithmetic == "tf32":
         forms["triton, TF32 gradients"] = lambda *a: fused.mixture_nll(*a, None, Tuning(half_gradients=False))
     if name.startswith("plif"):  # the others at this size are by global atomics

@@ -12,13 +12,12 @@ pytest.importorskip("triton", reason="triton is not installed: pip install trito
 
 from suite.kernels import fused, projection_triton, reference
 from suite.kernels.fused import Tuning
-from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
 # Small tiles, so that rows and columns take several and the last ones are short.
-SMALL = Tuning(statistics_tile=256, gradient_tile=256, rows=2, warps=1, programs=4)
+SMALL = Tuning(statistics_tile=256, gradient_tile=256, rows=2, warps=1, programs=4, settles_from=1)
 
 
 def function(name: str) -> Pointwise:
@@ -34,7 +33,7 @@ def function(name: str) -> Pointwise:
     return made[name]
 
 
-OWN = SMALL._replace(own_logits=Tile(rows=16, columns=32, depth=16, warps=1, stages=1, together=2))
+APART = SMALL._replace(settles=2.0, turned=False)
 FUNCTIONS = ["identity", "sigsoftmax", "gss", "plif", "plif-deterministic", "network"]
 
 
@@ -42,7 +41,7 @@ def leaf(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).requires_grad_()
 
 
-@pytest.mark.parametrize("tuning", [SMALL, OWN], ids=["cublas", "own"])
+@pytest.mark.parametrize("tuning", [SMALL, APART], ids=["settled", "mixed"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     ("experts", "words", "bias", "eps", "chunk_bytes"),
@@ -69,7 +68,7 @@ def test_every_gradient(
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")
-@pytest.mark.parametrize("tuning", [None, OWN], ids=["cublas", "own"])
+@pytest.mark.parametrize("tuning", [None, APART], ids=["settled", "mixed"])
 @pytest.mark.parametrize("name", ["identity", "sigsoftmax", "network"])
 def test_extreme_logits_stay_finite(name: str, tuning: Tuning | None) -> None:
     g = function(name)
