@@ -182,7 +182,9 @@ def _difference(record: Record, differing: Sequence[str], flat: dict[str, Mappin
 def flatten(value: Any) -> Iterable[tuple[str, str]]:
     """Dotted keys and their values as text, depth first: ``("recipe.optimizer.lr", "20.0")``."""
     for path, leaf in leaves(value).items():
-        yield path, leaf if isinstance(leaf, str) else canonical_json(leaf)
+        kind = type(leaf)
+        # Thousands of specs are taken apart, and an encoder takes its time over the plainest values.
+        yield path, leaf if kind is str else str(leaf) if kind is int else canonical_json(leaf)
 
 
 def measured(records: Sequence[Record]) -> tuple[str | None, list[Record], bool]:
