@@ -95,8 +95,9 @@ def links(registry: Registry, base: str) -> list[tuple[str, list[tuple[str, str]
 def _print_links(say: Callable[[str], None], found: list[tuple[str, list[tuple[str, str]]]]) -> None:
     for heading, pages in found:
         say(f"\n{heading}")
+        width = max(34, *(len(title) for title, _ in pages))
         for title, address in pages:
-            say(f"  {title:<34}  {address}")
+            say(f"  {title:<{width}}  {address}")
     say("")
 
 
