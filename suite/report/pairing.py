@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, costs, flatten
+from suite.report.cells import Cell, CellCosts, costs, flattened
 from suite.report.columns import budget
 from suite.report.compare import Summary
 from suite.spec.run_spec import canonical_json
@@ -22,9 +22,33 @@ NOT_OF_QUALITY = ("cost", "speed-*", "precision")
 Share = Literal["dataset", "encoder", "encoder-label", "precision"]
 
 
-def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share]) -> Iterator[tuple[Cell, Cell]]:
-    """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must."""
-    apart = _Apart()
+class Apart:
+    """Specs taken apart, each once: ``flat`` by dotted keys, by run key."""
+
+    def __init__(self) -> None:
+        self.flat: dict[str, Mapping[str, str]] = {}
+        self._items: dict[str, AbstractSet[tuple[str, str]]] = {}
+
+    def distance(self, cell: Cell, other: Cell) -> int:
+        """In how many keys two specs differ."""
+        keys = (flattened(one.records[0], self.flat).keys() for one in (cell, other))
+        equal = self._of(cell.records[0]) & self._of(other.records[0])
+        return len(next(keys) | next(keys)) - len(equal)
+
+    def _of(self, record: Record) -> AbstractSet[tuple[str, str]]:
+        if record.run_key not in self._items:
+            self._items[record.run_key] = frozenset(flattened(record, self.flat).items())
+        return self._items[record.run_key]
+
+
+def pairs(
+    cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share], apart: Apart | None = None
+) -> Iterator[tuple[Cell, Cell]]:
+    """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must.
+
+    ``apart`` keeps what it took to find out.
+    """
+    apart = apart or Apart()
     labels = {cell.head for cell in cells}
     ours, theirs = ({label for label in labels if matches(label, globs)} for globs in (heads, (than,)))
     partners: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
@@ -53,25 +77,6 @@ _SHARED: Mapping[Share, Callable[[Cell], str]] = {
 
 def _shared(cell: Cell, same: Sequence[Share]) -> tuple[Any, ...]:
     return (cell.key, *(_SHARED[what](cell) for what in same))
-
-
-class _Apart:
-    """Specs taken apart, each once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[AbstractSet[str], AbstractSet[tuple[str, str]]]] = {}
-
-    def distance(self, cell: Cell, other: Cell) -> int:
-        """In how many keys two specs differ."""
-        (keys, items), (other_keys, other_items) = self._of(cell), self._of(other)
-        return len(keys | other_keys) - len(items & other_items)
-
-    def _of(self, cell: Cell) -> tuple[AbstractSet[str], AbstractSet[tuple[str, str]]]:
-        record = cell.records[0]
-        if record.run_key not in self._known:
-            flat = dict(flatten(record.spec))
-            self._known[record.run_key] = frozenset(flat), frozenset(flat.items())
-        return self._known[record.run_key]
 
 
 def cost_pair(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[CellCosts, CellCosts] | None:
