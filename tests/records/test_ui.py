@@ -10,7 +10,7 @@ import pytest
 from suite.errors import InputError
 from suite.records.store import Store
 from suite.records.tracking import Registry
-from suite.records.ui import _termination_as_interrupt, links, serve
+from suite.records.ui import _counting, _termination_as_interrupt, links, serve
 
 pytest.importorskip("mlflow")
 
@@ -55,6 +55,14 @@ def test_a_closed_terminal_ends_the_server_as_ctrl_c_does_unless_it_is_to_be_ign
             signal.raise_signal(number)
     finally:
         signal.signal(number, before)
+
+
+def test_a_long_sync_says_how_far_it_is():
+    lines: list[str] = []
+    hear = _counting(lines.append)
+    for number in range(250):
+        hear(f"created run {number}")
+    assert lines == ["  100 runs so far", "  200 runs so far"]
 
 
 def test_a_registry_that_refuses_the_views_still_gets_links_that_filter_and_sort(

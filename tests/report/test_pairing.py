@@ -18,6 +18,7 @@ from suite.report.cells import Cell, flatten, group
 from suite.report.claims import load_claims
 from suite.report.pages import Report
 from suite.report.pairing import Apart, Share, pairs
+from suite.spec.run_spec import canonical_json
 
 RUNS = st.lists(
     st.tuples(
@@ -88,8 +89,6 @@ def test_each_cell_is_paired_with_the_one_most_like_it(runs, than: str, same: li
 
 @pytest.mark.parametrize("value", [0, -7, 2**70, True, None, 20.0, 1e-8, 1e22, -0.0, 0.1, [1, 2.5], [], {}, "a", ""])
 def test_values_are_told_as_in_a_record(value: object) -> None:
-    from suite.spec.run_spec import canonical_json
-
     ((_, text),) = flatten({"key": value})
     assert text == (value if isinstance(value, str) else canonical_json(value))
 
