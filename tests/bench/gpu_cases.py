@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from suite.kernels import chunked, fused, reference
 from suite.kernels.arithmetic import Products
-from suite.kernels.fused import Tuning
 from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 

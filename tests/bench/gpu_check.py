@@ -12,10 +12,10 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from suite.kernels import chunked, fused, knot_sums, reference
-from suite.kernels.fused import Tuning
+from suite.kernels import chunked, fused, pieces, reference
 from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
@@ -225,7 +225,7 @@ def repeats(deterministic: bool, tuning: Tuning) -> dict[str, Any]:
     same = all(torch.equal(found[0], other) for other in found[1:]) and torch.equal(*replayed)
     # cuBLAS may take another algorithm in a graph.
     close = error([replayed[0]], [found[0].double()]) < 1e-4
-    blocks, shared = knot_sums.limits(torch.device("cuda"))
+    blocks, shared = pieces.limits(torch.device("cuda"))
     where = f"shared memory, {blocks} blocks of at most {shared} bytes" if tuning.window else "global memory"
     return {
         "g": "plif, deterministic" if deterministic else "plif",

@@ -11,9 +11,9 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton", reason="triton is not installed: pip install triton to run its interpreter on the CPU")
 
 from suite.kernels import fused, projection_triton, reference
-from suite.kernels.fused import Tuning
 from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
