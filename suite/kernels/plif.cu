@@ -43,6 +43,7 @@ constexpr int ROWS = 16 / TAKEN;  // that a warp takes at a time: enough loads u
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST = -3.0e38f;
 constexpr float DEVIATIONS = 5.0f;  // of the sample to either side that are worth loading
+constexpr int LOADED = 7;            // pairs of pieces that a thread loads at once
 constexpr float AROUND = 64.0f;     // pieces more: a sample of equal logits has no deviation
 
 struct Table {
@@ -60,10 +61,15 @@ __device__ __forceinline__ Table hold(const float2* pieces, const Sample* sample
     const int origin = int(fminf(fmaxf(first, 0.0f), float(knots.count - held))) & ~1;  // at 16 bytes
     const float4* from = reinterpret_cast<const float4*>(pieces + origin);
     float4* to = reinterpret_cast<float4*>(pool);
-#pragma unroll 4
-    for (int i = threadIdx.x; i < held / 2; i += blockDim.x) {
-        const float4 two = from[i];
-        to[i] = make_float4(two.x * knots.length, two.y, two.z * knots.length, two.w);
+    for (int start = threadIdx.x; start < held / 2; start += LOADED * blockDim.x) {
+        float4 two[LOADED];
+#pragma unroll
+        for (int k = 0; k < LOADED; ++k) two[k] = from[min(start + k * int(blockDim.x), held / 2 - 1)];
+#pragma unroll
+        for (int k = 0; k < LOADED; ++k) {
+            const int i = start + k * int(blockDim.x);
+            if (i < held / 2) to[i] = make_float4(two[k].x * knots.length, two[k].y, two[k].z * knots.length, two[k].w);
+        }
     }
     __syncthreads();
     return {reinterpret_cast<const float2*>(pool), pieces, unsigned(INTEGERS_BITS + origin), unsigned(held)};
@@ -77,15 +83,16 @@ __device__ __forceinline__ float2 entry_from_afar(float q, const Table& table, K
     return make_float2(entry.x * knots.length, entry.y);
 }
 
-// t = g(z), and its slope times the length of a piece.
-__device__ __forceinline__ void look_up(const float (&z)[AT_ONCE], const Table& table, Knots knots,
-                                        float (&t)[AT_ONCE], float (&rise)[AT_ONCE]) {
-    float q[AT_ONCE], rest[AT_ONCE];
-    unsigned at[AT_ONCE];
-    float2 entry[AT_ONCE];
+// t = g(z) of N logits, and its slope times the length of a piece.
+template <int N>
+__device__ __forceinline__ void look_up(const float (&z)[N], const Table& table, Knots knots, float (&t)[N],
+                                        float (&rise)[N]) {
+    float q[N], rest[N];
+    unsigned at[N];
+    float2 entry[N];
     bool near = true;
 #pragma unroll
-    for (int k = 0; k < AT_ONCE; ++k) {
+    for (int k = 0; k < N; ++k) {
         q[k] = knots.place(z[k]);
         // The bits of floor(q) + 2^23 hold the piece. A q that is negative, huge or no number comes out elsewhere.
         const float whole = add_down(q[k], INTEGERS);
@@ -95,22 +102,23 @@ __device__ __forceinline__ void look_up(const float (&z)[AT_ONCE], const Table& 
     }
     if (near) {
 #pragma unroll
-        for (int k = 0; k < AT_ONCE; ++k) entry[k] = table.near[at[k]];
+        for (int k = 0; k < N; ++k) entry[k] = table.near[at[k]];
     } else {
 #pragma unroll
-        for (int k = 0; k < AT_ONCE; ++k) entry[k] = entry_from_afar(q[k], table, knots, rest[k]);
+        for (int k = 0; k < N; ++k) entry[k] = entry_from_afar(q[k], table, knots, rest[k]);
     }
 #pragma unroll
-    for (int k = 0; k < AT_ONCE; ++k) {
+    for (int k = 0; k < N; ++k) {
         t[k] = entry[k].x * rest[k] + entry[k].y;
         rise[k] = entry[k].x;
     }
 }
 
 __device__ __forceinline__ float evaluate(float z, const Table& table, Knots knots) {
-    float rest;
-    const float2 entry = entry_from_afar(knots.place(z), table, knots, rest);
-    return entry.x * rest + entry.y;
+    const float one[1] = {z};
+    float t[1], rise[1];
+    look_up(one, table, knots, t, rise);
+    return t[0];
 }
 
 __device__ __forceinline__ float warp_sum(float v) {
