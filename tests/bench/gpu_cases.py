@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from suite.kernels import chunked, fused, reference
 from suite.kernels.arithmetic import Products
-from suite.kernels.fused import Tuning
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
@@ -218,18 +218,27 @@ def products_alone(x: Inputs, arithmetic: str) -> Callable[[], Any]:
 
 
 def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
-    """PLIF with its sums in shared memory and by global atomics, between the identity and slopes that have none."""
-    plif = Plif().cuda()
+    """PLIF with its look-ups and sums in shared memory or not, between the identity and slopes that have no sums."""
+    plif, frozen, there = Plif().cuda(), Plif(frozen=True).cuda(), Tuning(window_from=0)
+    by_triton = there._replace(looked_up=0)
     yield one_pass(x, Identity(), arithmetic)
-    yield one_pass(x, Plif(frozen=True).cuda(), arithmetic, ", frozen")
+    yield one_pass(x, frozen, arithmetic, ", frozen", there)
+    yield one_pass(x, frozen, arithmetic, ", frozen, looked up by Triton", by_triton)
+    yield one_pass(x, plif, arithmetic, ", looked up by Triton", by_triton)
     yield one_pass(x, plif, arithmetic, ", global atomics", Tuning(window=0))
     yield one_pass(x, Plif(deterministic=True).cuda(), arithmetic, ", global, deterministic", Tuning(window=0))
     for window in (12_288, 20_480, 28_672):
-        yield one_pass(x, plif, arithmetic, f", window of {window}", Tuning(window=window, window_from=0))
-    twice = Tuning(chunk_bytes=tuple(2 * size for size in Tuning().chunk_bytes))  # type: ignore[arg-type]
-    yield one_pass(x, plif, arithmetic, ", chunks twice as large", twice)
-    yield one_pass(x, plif, arithmetic, ", tile 1024", Tuning(statistics_tile=1024, gradient_tile=1024))
-    yield one_pass(x, plif, arithmetic, ", tile 4096", Tuning(statistics_tile=4096, gradient_tile=4096))
+        yield one_pass(x, plif, arithmetic, f", sums of {window}", there._replace(window=window))
+    for pieces in (2_048, 4_096, 8_192, 12_288, 20_480, 28_672):
+        yield one_pass(x, plif, arithmetic, f", {pieces} looked up", there._replace(looked_up=pieces))
+    for tuning, note in ((there, ""), (by_triton, ", looked up by Triton")):
+        for factor in (0.5, 0.75, 1.5, 2.0):
+            size = tuple(int(factor * size) for size in Tuning().chunk_bytes)
+            chunks = tuning._replace(chunk_bytes=size)  # type: ignore[arg-type]
+            yield one_pass(x, plif, arithmetic, f", chunks {factor:g} times as large{note}", chunks)
+    for tile in (1024, 4096):
+        tiles = by_triton._replace(statistics_tile=tile, gradient_tile=tile)
+        yield one_pass(x, plif, arithmetic, f", looked up by Triton, tile {tile}", tiles)
 
 
 def tiles(x: Inputs, g: Pointwise, arithmetic: str) -> Iterator[Case]:
