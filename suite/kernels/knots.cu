@@ -22,7 +22,7 @@ __device__ __forceinline__ long long to_integer(float v) {
 
 typedef unsigned long long Wide;
 
-constexpr int ROWS = 2;     // rows of which a thread takes the same columns, with one look at the bias
+constexpr int ROWS = 2;            // rows of which a thread takes the same columns, with one look at the bias
 constexpr int QUADS = WINDOW / 2;  // fours of numbers in a block's window
 constexpr int STORED = 4;          // of them that a thread adds to its slab at once
 constexpr float LARGE = 1073741824.0f;              // 2^30: beyond it a number is not for 32 bits

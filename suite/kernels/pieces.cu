@@ -26,7 +26,7 @@ constexpr int TAKEN = 4;
 #else
 constexpr int TAKEN = 8;
 #endif
-constexpr int AT_ONCE = 4;  // elements whose look-ups or atomics are under way together
+constexpr int AT_ONCE = 4;              // elements whose look-ups or atomics are under way together
 constexpr int COLUMNS = 32 * TAKEN;     // that a warp takes from a row at a time
 constexpr float INTEGERS = 8388608.0f;  // 2^23: from here on float32 has the integers alone
 constexpr int INTEGERS_BITS = 0x4b000000;
