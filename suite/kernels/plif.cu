@@ -2,9 +2,9 @@
 // with the part of g's table that nearly every logit needs in shared memory.
 //
 // A gather of a warp from global memory is served about one address at a time, one from shared memory by 32 banks. An
-// entry (slope, start) is kept as one number of 8 bytes: these go by half warps, each on 16 pairs of banks, and 16 random
-// ones meet 3.1 times on their fullest pair, so that a warp takes 6.2 clocks; two gathers of 4 bytes would take 3.5 each,
-// and an instruction more. A logit whose piece is not there finds it in global memory, with the same bits.
+// entry (slope, start) is kept as one number of 8 bytes: these go by half warps, each on 16 pairs of banks, and 16
+// random ones meet 3.1 times on their fullest pair, so that a warp takes 6.2 clocks; two gathers of 4 bytes would take
+// 3.5 each, and an instruction more. A logit whose piece is not there finds it in global memory, with the same bits.
 //
 // There is one block to a multiprocessor, so both kernels cut a chunk into as many equal parts as there are warps.
 //
@@ -201,9 +201,9 @@ __device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const
 // Log-normalisers of a chunk's rows, and log p of their targets.
 //
 // `logits` [rows, width]; `bias` [width]; `targets` [rows / experts]; `pieces` [count], at 16 bytes; `window`, room for
-// them in the dynamic shared memory. Out: `lse`, `log_p`
-// and `columns`, the targets as int32, [rows] each. `parts` [ROWS (warps + rows)] is for the warps' sums, `arrived` [rows]
-// counts those of every ROWS rows; it is zero before and after.
+// them in the dynamic shared memory. Out: `lse`, `log_p` and `columns`, the targets as int32, [rows] each.
+// `parts` [ROWS (warps + rows)] is for the warps' sums, `arrived` [rows] counts those of every ROWS rows; it is zero
+// before and after.
 //
 // A warp's part is a stretch of the chunk's steps (ROWS rows of COLUMNS columns), whichever rows these are in; of ROWS
 // rows' parts the warp that comes last makes the log-sum-exp, in the parts' order. Exponentials are taken against the
@@ -358,7 +358,8 @@ __device__ __forceinline__ void differentiate(const Taken<LOGITS> (&taken)[ROWS]
 //
 // `out` [rows, width] may be `logits`. `lse`, `shares` and `columns` [rows], at 16 bytes, with room for a multiple of
 // ROWS. `of_bias` [groups, width] collects the sums, without the factor, over every `size` rows, chunk after chunk, if
-// `summed`. `size` is a multiple of ROWS. `scale`, a number on the device, is the factor if `scaled`, else `host_scale`.
+// `summed`. `size` is a multiple of ROWS. `scale`, a number on the device, is the factor if `scaled`, else
+// `host_scale`.
 extern "C" __global__ void __launch_bounds__(1024, 1)
 gradient(const void* logits, void* out, const float* __restrict__ bias, const float2* __restrict__ pieces,
          const Sample* __restrict__ sample, const float* __restrict__ lse, const float* __restrict__ shares,
@@ -387,8 +388,10 @@ gradient(const void* logits, void* out, const float* __restrict__ bias, const fl
         for (unsigned row = group * unsigned(size); row < last; row += ROWS) {
             Taken<LOGITS> taken[ROWS];
 #pragma unroll
-            for (int r = 0; r < ROWS; ++r)
-                taken[r].load(logits, (unsigned long long)(min(row + r, unsigned(rows) - 1)) * unsigned(width) + column);
+            for (int r = 0; r < ROWS; ++r) {
+                const unsigned long long here = min(row + r, unsigned(rows) - 1);
+                taken[r].load(logits, here * unsigned(width) + column);
+            }
             RowNumbers numbers;
             unsigned normaliser[ROWS], share[ROWS];
             load_rows(lse + row, normaliser);
