@@ -13,14 +13,15 @@ import torch
 import triton
 from torch import Tensor
 
-from suite.kernels import one_pass, pieces, plif_rows
+from suite.kernels import cuda_rows, cuda_source, one_pass, pieces
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
+from suite.kernels.cuda_chunks import Chunks
+from suite.kernels.cuda_rows import CudaRows
 from suite.kernels.fused_functions import NETWORK, PLIF, as_function
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.pieces import Pieces
-from suite.kernels.plif_rows import PlifRows
 from suite.kernels.projection import Projection
 from suite.kernels.tuning import Tuning
 from suite.kernels.twice import Loss
@@ -62,7 +63,7 @@ def mixture_nll(
     budget = chunk_bytes or max(chosen.chunk_bytes[kind], weight.numel() * 4 // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
     counted = rows.counts_knots(pointwise, targets.numel() * experts * weight.shape[0], contexts.device)
-    if counted and kind < 2:  # the gradient no longer takes the logits' place
+    if counted and kind == 1:  # the gradient no longer takes the logits' place
         budget //= 2
     problem = one_pass.Problem(Loss(targets, pointwise, eps, budget, arithmetic, projection, factor), rows, experts)
     prior = None if log_prior is None else log_prior.contiguous()
@@ -70,7 +71,7 @@ def mixture_nll(
 
 
 class TritonRows(RowPass):
-    """Three kernels a chunk, and a fourth for the sums of PLIF's pieces, two of the three then in CUDA."""
+    """Three kernels a chunk, of a large call two in CUDA, and one more for the sums of PLIF's pieces."""
 
     tuning = Tuning()
 
@@ -80,20 +81,16 @@ class TritonRows(RowPass):
         self._targets = call.targets.contiguous()
         self._function = as_function(call.pointwise, call.operands)
         self._width = self.width(call.words)
-        room = -(-rows // plif_rows.ALIGNMENT) * plif_rows.ALIGNMENT
+        room = -(-rows // cuda_rows.ALIGNMENT) * cuda_rows.ALIGNMENT
         self._log_normaliser, self._log_p, self._share = torch.empty(3, room, dtype=torch.float32, device=device)
         self._at_once = self._rows_at_once(rows)
         # What the heavier functions keep beside an element must fit in the registers too.
         light = self._function.kind not in (PLIF, NETWORK)
         self._stages = self.tuning.stages if light else 1
-        self._statistics_tile, tile = (
-            size // (1 if light else 2) for size in (self.tuning.statistics_tile, self.tuning.gradient_tile)
+        self._statistics_block, self._block = (
+            max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
+            for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
-        self._block = max(tile // self._at_once, 32 * self.tuning.warps)
-        padded = triton.next_power_of_2(call.experts)
-        enough = rows // call.experts >= self.tuning.settles_from
-        self._settles = light and enough and call.experts >= self.tuning.settles * padded
-        self._padded = padded if self._settles else 1
         blocks = triton.cdiv(self._width, self._block)
         network = self._function.kind == NETWORK
         self._group = self._at_once if network else self._group_of(rows, blocks)
@@ -102,16 +99,19 @@ class TritonRows(RowPass):
         logits = self.logits(call.products)
         amount = call.targets.numel() * call.experts * call.words
         counted = call.of_operands and self.counts_knots(call.pointwise, amount, device)
-        self._knots, self._plif = None, None
-        # Triton's kernel for the gradient is also what takes the sums otherwise.
-        if counted or (not call.of_operands and self._in_shared_memory(call.pointwise, amount, device)):
-            shared = Pieces(call, logits, dtype, self._width)
-            if counted:
-                self._knots = KnotSums(call, shared, self.tuning.window)
-            table, most = self._function.table, self.tuning.looked_up
-            if most > 0 and table is not None:
-                self._plif = PlifRows(call, shared, table, rows, most)
-        sums = groups if self._plif is None else self._plif.groups
+        self._knots, self._cuda = None, None
+        chunks: Chunks | None = None
+        if self._function.kind == PLIF:
+            # Triton's kernel for the gradient is also what takes the sums otherwise.
+            if counted or (not call.of_operands and self._in_shared_memory(call.pointwise, amount, device)):
+                chunks = pieces_of = Pieces(call, logits, dtype, self._width)
+                if counted:
+                    self._knots = KnotSums(call, pieces_of, self.tuning.window)
+        elif not network and amount >= self.tuning.cuda_from and cuda_source.available(device):
+            chunks = Chunks(call, logits, dtype, self._width)
+        if chunks is not None and self.tuning.looked_up > 0:
+            self._cuda = CudaRows(call, chunks, self._function, rows, self.tuning.looked_up)
+        sums = groups if self._cuda is None else self._cuda.groups
         self._bias_sums = torch.zeros(sums if call.of_bias else 0, self._width, device=device)
         apart = counted or (logits != dtype and call.of_logits)
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if apart else None
@@ -143,7 +143,7 @@ class TritonRows(RowPass):
     @classmethod
     def _in_shared_memory(cls, pointwise: Pointwise, logits: int, device: torch.device) -> bool:
         """Whether it pays to keep PLIF's pieces there, and can be done."""
-        return logits >= cls.tuning.window_from and pieces.applies(pointwise, device)
+        return logits >= cls.tuning.cuda_from and pieces.applies(pointwise, device)
 
     @classmethod
     def width(cls, words: int) -> int:
@@ -166,62 +166,50 @@ class TritonRows(RowPass):
         rows, experts = z.shape[0], call.experts
         bias, table, a, b = self._elementwise()
         of_prior = None if self.of_log_prior is None else self.of_log_prior[tokens]
+        log_eps = math.log(call.eps) if call.eps > 0 else 0.0
+        if self._cuda is not None:
+            self._cuda.statistics(z, tokens, self._log_normaliser, self._share, self.nll[tokens], of_prior, log_eps)
+            return
+        kernels.statistics[(triton.cdiv(rows, self._at_once),)](
+            z,
+            bias,
+            self._targets[tokens],
+            table,
+            self._log_normaliser,
+            self._log_p,
+            z.stride(0),
+            rows,
+            experts,
+            a,
+            b,
+            WORDS=call.words,
+            WHOLE=call.words - call.words % self._statistics_block,
+            ROWS=self._at_once,
+            BLOCK=self._statistics_block,
+            STAGES=self._stages,
+            num_warps=tuning.warps,
+            **self._shared(),
+        )
         uniform = isinstance(call.row_weight, float)
-        mixture = {
-            "log_prior": unused if call.log_prior is None else call.log_prior[tokens],
-            "row_weight": unused if isinstance(call.row_weight, float) else call.row_weight[tokens],
-            "nll": self.nll[tokens],
-            "share": self._share,
-            "of_log_prior": unused if of_prior is None else of_prior,
-            "experts": experts,
-            "log_eps": math.log(call.eps) if call.eps > 0 else 0.0,
-            "uniform": call.row_weight if isinstance(call.row_weight, float) else 0.0,
-            "MIXED": call.log_prior is not None,
-            "UNIFORM": uniform,
-            "EPS": call.eps > 0,
-            "OF_PRIOR": of_prior is not None,
-        }
-        if self._plif is not None:
-            self._plif.statistics(z, self._targets[tokens], self._log_normaliser, self._log_p)
-        else:
-            at_once = max(1, self._at_once // self._padded)
-            of_tile = at_once * self._padded
-            # A tile of more rows than others has, one token's experts, has more warps too.
-            warps = min(tuning.most_warps, tuning.warps * max(1, of_tile // tuning.rows))
-            block = max(self._statistics_tile * warps // tuning.warps // of_tile, 32)
-            programs = triton.cdiv(rows // experts if self._settles else rows, at_once)
-            kernels.statistics[(programs,)](
-                z,
-                bias,
-                self._targets[tokens],
-                table,
-                self._log_normaliser,
-                self._log_p,
-                stride=z.stride(0),
-                rows=rows,
-                a=a,
-                b=b,
-                WORDS=call.words,
-                WHOLE=call.words - call.words % block,
-                BLOCK=block,
-                STAGES=self._stages,
-                LAST_FIRST=tuning.turned,
-                SETTLES=self._settles,
-                TOKENS=at_once,
-                EXPERTS=self._padded,
-                num_warps=warps,
-                **mixture,
-                **self._shared(),
-            )
-        if not self._settles:
-            kernels.mix[(triton.cdiv(rows // experts, 16),)](
-                self._log_p,
-                tokens=rows // experts,
-                EXPERTS=triton.next_power_of_2(experts),
-                TOKENS=16,
-                num_warps=1,
-                **mixture,
-            )
+        kernels.mix[(triton.cdiv(rows // experts, 16),)](
+            self._log_p,
+            unused if call.log_prior is None else call.log_prior[tokens],
+            unused if isinstance(call.row_weight, float) else call.row_weight[tokens],
+            self.nll[tokens],
+            self._share,
+            unused if of_prior is None else of_prior,
+            rows // experts,
+            experts,
+            log_eps,
+            call.row_weight if isinstance(call.row_weight, float) else 0.0,
+            MIXED=call.log_prior is not None,
+            UNIFORM=uniform,
+            EPS=call.eps > 0,
+            OF_PRIOR=of_prior is not None,
+            EXPERTS=triton.next_power_of_2(experts),
+            TOKENS=16,
+            num_warps=1,
+        )
 
     def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
         """See :meth:`RowPass.run`."""
@@ -229,9 +217,9 @@ class TritonRows(RowPass):
         if not self.call.of_logits:
             return None
         out = z if self._out is None else self._out[: z.shape[0]]
-        if self._plif is not None:
+        if self._cuda is not None:
             of_bias = self._bias_sums if self.call.of_bias else None
-            self._plif.gradient(z, out, self._log_normaliser, self._share, scale, of_bias)
+            self._cuda.gradient(z, out, self._log_normaliser, self._share, scale, of_bias)
         else:
             self._differentiate(z, out, tokens, scale)
         if self._knots is not None:
@@ -273,7 +261,6 @@ class TritonRows(RowPass):
             BLOCK=self._block,
             WORDS=call.words,
             STAGES=self._stages,
-            LAST_FIRST=not tuning.turned,
             num_warps=tuning.warps,
             **self._shared(),
         )

@@ -1,4 +1,4 @@
-"""Pointwise functions as the Triton kernels take them: see :mod:`suite.kernels.triton_functions`."""
+"""Pointwise functions as the GPU kernels take them: see :mod:`suite.kernels.triton_functions` and rows.cu."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from suite.kernels import triton_functions as functions
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Pointwise
 
-# As the host sees them.
-IDENTITY, SIGSOFTMAX, GSS, PLIF, NETWORK = (
-    kind.value for kind in (functions.IDENTITY, functions.SIGSOFTMAX, functions.GSS, functions.PLIF, functions.NETWORK)
-)
+# Their kinds, in Triton and in CUDA; sigsoftmax is a GSS with k = 2.
+IDENTITY, SIGSOFTMAX, GSS, PLIF, NETWORK = range(5)
 
 
 class Function(NamedTuple):

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
+from suite.kernels import fused_functions as kinds
+
 # Exponentials and logarithms are those of base two: one instruction each, where the natural ones take four more for
 # numbers below the smallest normal one.
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -18,15 +20,15 @@ LN2 = tl.constexpr(0.6931471805599453)
 # Triton's interpreter has no instructions.
 _INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
-IDENTITY = tl.constexpr(0)
+IDENTITY = tl.constexpr(kinds.IDENTITY)
 # GSS with k = 2 (sigsoftmax: c = 0) and with any k; `a` is c, `b` is k.
-SIGSOFTMAX = tl.constexpr(1)
-GSS = tl.constexpr(2)
+SIGSOFTMAX = tl.constexpr(kinds.SIGSOFTMAX)
+GSS = tl.constexpr(kinds.GSS)
 # `table` [knots] of int64 holds slope (low half) and start of every piece, so that one load brings both; `a` is the
 # bound, `b` the pieces per unit, COUNT the pieces.
-PLIF = tl.constexpr(3)
+PLIF = tl.constexpr(kinds.PLIF)
 # `table` [1 + 3 units]: the linear term, then u, b and v of every unit; COUNT the units.
-NETWORK = tl.constexpr(4)
+NETWORK = tl.constexpr(kinds.NETWORK)
 
 
 @triton.jit

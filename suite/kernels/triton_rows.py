@@ -1,11 +1,11 @@
 """The elementwise work of the one-pass loss in Triton: g, the log-sum-exp, the mixture, and the logits' gradient.
 
-Kernels over a chunk of logits [n K, width], a row a token's expert. ``statistics`` reads every row once: each lane
-keeps a sum of its own, so a row is reduced across lanes once, at its end; then it turns a token's experts into its loss
-and their shares, or leaves that to ``mix`` where their number would fill a tile badly. ``gradient`` reads the rows
-again, writes the gradient, and sums it by column for the bias. Each takes the rows in the order in which they are
-likeliest to be in the cache still. All statistics and sums are float32 whatever the logits are, and in a fixed order
-(but for PLIF's, see ``add_to_pieces``), so runs repeat bit for bit.
+Three kernels over a chunk of logits [n K, width], a row a token's expert. ``statistics`` reads every row once: each
+lane keeps a sum of its own, so a row is reduced across lanes once, at its end. ``mix`` turns a token's experts into its
+loss and their shares. ``gradient`` reads the rows again, last ones first since they are the likeliest to be in the
+cache still, writes the gradient, and sums it by column for the bias. All statistics and sums are float32 whatever the
+logits are, and in a fixed order (but for PLIF's, see ``add_to_pieces``), so runs repeat bit for bit. Large calls have
+rows.cu do the same.
 """
 
 from __future__ import annotations
@@ -60,43 +60,7 @@ def _tile(  # type: ignore[no-untyped-def]
     return t, f
 
 
-@triton.jit
-def settle(  # type: ignore[no-untyped-def]
-    joint,
-    token,
-    here,
-    row,
-    present,
-    row_weight,
-    nll,
-    share,
-    of_log_prior,
-    log_eps,
-    uniform,
-    UNIFORM: tl.constexpr,
-    EPS: tl.constexpr,
-    OF_PRIOR: tl.constexpr,
-):
-    """Store the losses of tokens and the share w p_k / p of each expert; ``joint`` [tokens, experts] is log pi p."""
-    top = tl.max(joint, 1)
-    top = tl.where(top == -float("inf"), 0.0, top)
-    mixed = top + tl.log(tl.sum(tl.exp(joint - top[:, None]), 1))
-    weight = tl.zeros_like(mixed) + uniform
-    if not UNIFORM:
-        weight = tl.load(row_weight + token, mask=here, other=0.0)
-    likelihood = mixed
-    if EPS:
-        larger = tl.maximum(mixed, log_eps)
-        likelihood = larger + tl.log(tl.exp(mixed - larger) + tl.exp(log_eps - larger))
-        weight = weight * tl.exp(mixed - likelihood)
-    part = weight[:, None] * tl.exp(joint - mixed[:, None])
-    tl.store(nll + token, -likelihood, mask=here)
-    tl.store(share + row, part, mask=present)
-    if OF_PRIOR:
-        tl.store(of_log_prior + row, -part, mask=present)
-
-
-@triton.jit(do_not_specialize=[*_SIZES[:2], "log_eps", "uniform"], do_not_specialize_on_alignment=_PARTS)
+@triton.jit(do_not_specialize=_SIZES[:2], do_not_specialize_on_alignment=_PARTS[:1])
 def statistics(  # type: ignore[no-untyped-def]
     logits,
     bias,
@@ -104,56 +68,31 @@ def statistics(  # type: ignore[no-untyped-def]
     table,
     log_normaliser,
     log_p,
-    log_prior,
-    row_weight,
-    nll,
-    share,
-    of_log_prior,
     stride,
     rows,
     experts,
     a,
     b,
-    log_eps,
-    uniform,
     WORDS: tl.constexpr,
     BIAS: tl.constexpr,
     FUNCTION: tl.constexpr,
     COUNT: tl.constexpr,
     WHOLE: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     STAGES: tl.constexpr,
-    LAST_FIRST: tl.constexpr,
-    SETTLES: tl.constexpr,
-    TOKENS: tl.constexpr,
-    EXPERTS: tl.constexpr,
-    MIXED: tl.constexpr,
-    UNIFORM: tl.constexpr,
-    EPS: tl.constexpr,
-    OF_PRIOR: tl.constexpr,
 ):
-    """Log-normalisers of TOKENS x EXPERTS rows, and log p of their targets or, where SETTLES, what :func:`mix` makes.
+    """Log-normaliser of ROWS rows, and log p of their targets.
 
-    SETTLES: the rows are TOKENS tokens with up to EXPERTS experts each; otherwise EXPERTS is 1 and a row just a row.
     Exponentials are taken as they are: float32 holds every sum unless a row's log-normaliser lies beyond 80 or below
-    -60, and only in that case is the row read again with a running maximum. LAST_FIRST: the order of the rows.
+    -60, and only in that case is the row read again with a running maximum.
     """
-    program = tl.program_id(0)
-    if LAST_FIRST:
-        program = tl.num_programs(0) - 1 - program
-    lane = tl.arange(0, TOKENS * EXPERTS)
-    if SETTLES:
-        token, expert = program * TOKENS + lane // EXPERTS, lane % EXPERTS
-        row = token * experts + tl.minimum(expert, experts - 1)
-        present = (expert < experts) & (row < rows)
-    else:
-        row = program * TOKENS + lane
-        token = row // experts
-        present = row < rows
-    # Rows that are not there read another one: nothing in the loop needs a mask for them.
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    present = row < rows
+    # Rows that are not there read the last one: nothing in the loop needs a mask for them.
     base = logits + tl.minimum(row, rows - 1).to(tl.int64) * stride
     columns = tl.arange(0, BLOCK)
-    total = tl.zeros([TOKENS * EXPERTS, BLOCK], tl.float32)
+    total = tl.zeros([ROWS, BLOCK], tl.float32)
     for start in tl.range(0, WHOLE, BLOCK, num_stages=STAGES):
         t, f = _tile(base, start + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, False)
         total += tl.exp2(t * LOG2E) * f
@@ -162,8 +101,8 @@ def statistics(  # type: ignore[no-untyped-def]
         total += tl.exp2(t * LOG2E) * f
     lse = tl.log(tl.sum(total, 1))
     if tl.max(tl.where((lse < 80.0) & (lse > -60.0), 0, 1), 0) == 1:
-        largest = tl.full([TOKENS * EXPERTS, BLOCK], -3.0e38, tl.float32)
-        total = tl.zeros([TOKENS * EXPERTS, BLOCK], tl.float32)
+        largest = tl.full([ROWS, BLOCK], -3.0e38, tl.float32)
+        total = tl.zeros([ROWS, BLOCK], tl.float32)
         for start in range(0, WORDS, BLOCK):
             t, f = _tile(base, start + columns, bias, table, a, b, WORDS, BIAS, FUNCTION, COUNT, True)
             difference = t - largest
@@ -173,36 +112,13 @@ def statistics(  # type: ignore[no-untyped-def]
             largest = tl.maximum(largest, t)
         top = tl.max(largest, 1)
         lse = top + tl.log(tl.sum(total * tl.exp(largest - top[:, None]), 1))
-    target = tl.load(targets + token, mask=present, other=0)
+    target = tl.load(targets + row // experts, mask=present, other=0)
     z = tl.load(base + target).to(tl.float32)
     if BIAS:
         z += tl.load(bias + target)
     t, f, _ = transformed(z, table, a, b, COUNT, FUNCTION)
     tl.store(log_normaliser + row, lse, mask=present)
-    joint = t + tl.log(f) - lse
-    if SETTLES:
-        if MIXED:
-            joint += tl.load(log_prior + row, mask=present, other=0.0)
-        here = program * TOKENS + tl.arange(0, TOKENS) < rows // experts
-        joint = tl.where(expert < experts, joint, -float("inf"))
-        settle(
-            tl.reshape(joint, (TOKENS, EXPERTS)),
-            program * TOKENS + tl.arange(0, TOKENS),
-            here,
-            tl.reshape(row, (TOKENS, EXPERTS)),
-            tl.reshape(present, (TOKENS, EXPERTS)),
-            row_weight,
-            nll,
-            share,
-            of_log_prior,
-            log_eps,
-            uniform,
-            UNIFORM,
-            EPS,
-            OF_PRIOR,
-        )
-    else:
-        tl.store(log_p + row, joint, mask=present)
+    tl.store(log_p + row, t + tl.log(f) - lse, mask=present)
 
 
 @triton.jit(do_not_specialize=[*_SIZES[1:], "log_eps", "uniform"], do_not_specialize_on_alignment=_PARTS[1:])
@@ -234,22 +150,22 @@ def mix(  # type: ignore[no-untyped-def]
     if MIXED:
         joint += tl.load(log_prior + row, mask=present, other=0.0)
     joint = tl.where(here[:, None], joint, 0.0)
-    settle(
-        joint,
-        token,
-        here,
-        row,
-        present,
-        row_weight,
-        nll,
-        share,
-        of_log_prior,
-        log_eps,
-        uniform,
-        UNIFORM,
-        EPS,
-        OF_PRIOR,
-    )
+    top = tl.max(joint, 1)
+    top = tl.where(top == -float("inf"), 0.0, top)
+    mixed = top + tl.log(tl.sum(tl.exp(joint - top[:, None]), 1))
+    weight = tl.zeros_like(mixed) + uniform
+    if not UNIFORM:
+        weight = tl.load(row_weight + token, mask=here, other=0.0)
+    likelihood = mixed
+    if EPS:
+        larger = tl.maximum(mixed, log_eps)
+        likelihood = larger + tl.log(tl.exp(mixed - larger) + tl.exp(log_eps - larger))
+        weight = weight * tl.exp(mixed - likelihood)
+    part = weight[:, None] * tl.exp(joint - mixed[:, None])
+    tl.store(nll + token, -likelihood, mask=here)
+    tl.store(share + row, part, mask=present)
+    if OF_PRIOR:
+        tl.store(of_log_prior + row, -part, mask=present)
 
 
 @triton.jit
@@ -368,16 +284,14 @@ def gradient(  # type: ignore[no-untyped-def]
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     STAGES: tl.constexpr,
-    LAST_FIRST: tl.constexpr,
 ):
     """Gradient of BLOCK columns in GROUP rows; columns beyond WORDS become zero.
 
     ``of_bias`` [groups, WIDTH] collects the sums over a group's rows, chunk after chunk. SCALE: 0 none, 1 a number,
     2 a tensor. SUMS: how ``sums`` of g's own parameters are taken, 0 not at all; see ``add_to_pieces``.
     """
-    block, group = tl.program_id(0), tl.program_id(1)
-    if LAST_FIRST:
-        group = tl.num_programs(1) - 1 - group
+    block = tl.program_id(0)
+    group = tl.num_programs(1) - 1 - tl.program_id(1)
     index = block * BLOCK + tl.arange(0, BLOCK)
     word = index < WORDS
     offset = tl.zeros([BLOCK], tl.float32)

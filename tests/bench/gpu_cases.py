@@ -219,7 +219,7 @@ def products_alone(x: Inputs, arithmetic: str) -> Callable[[], Any]:
 
 def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
     """PLIF with its look-ups and sums in shared memory or not, between the identity and slopes that have no sums."""
-    plif, frozen, there = Plif().cuda(), Plif(frozen=True).cuda(), Tuning(window_from=0)
+    plif, frozen, there = Plif().cuda(), Plif(frozen=True).cuda(), Tuning(cuda_from=0)
     by_triton = there._replace(looked_up=0)
     yield one_pass(x, Identity(), arithmetic)
     yield one_pass(x, frozen, arithmetic, ", frozen", there)
@@ -242,18 +242,16 @@ def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
 
 
 def tiles(x: Inputs, g: Pointwise, arithmetic: str) -> Iterator[Case]:
-    """Shapes of the row kernels' tiles, how far they load ahead, in what order, and who settles the loss."""
-    for tile, rows, warps in ((1024, 2, 2), (2048, 2, 4), (2048, 4, 4), (4096, 4, 4), (4096, 4, 8)):
-        for programs in (250, 500, 1000):
-            tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps, programs=programs)
-            yield one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps, {programs} programs", tuning)
+    """The row kernels in CUDA beside Triton's, with shapes of its tiles and how far they are loaded ahead."""
+    yield one_pass(x, g, arithmetic)
+    triton = Tuning(looked_up=0)
+    for tile, rows, warps in ((1024, 2, 2), (2048, 2, 4), (2048, 4, 4), (4096, 4, 4)):
+        for programs in (500, 1000):
+            tuning = triton._replace(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
+            note = f", Triton, tile {tile}, {rows} rows, {warps} warps, {programs} programs"
+            yield one_pass(x, g, arithmetic, note, tuning._replace(programs=programs))
     for stages in (1, 2, 4):
-        yield one_pass(x, g, arithmetic, f", {stages} stages", Tuning(stages=stages))
-    for turned in (True, False):
-        for settles, most_warps, stages in ((2.0, 16, 3), (0.75, 16, 3), (0.75, 8, 3), (0.75, 8, 5), (0.75, 32, 2)):
-            tuning = Tuning(turned=turned, settles=settles, most_warps=most_warps, stages=stages)
-            note = f"settled by {most_warps} warps, {stages} stages" if settles < 1 else "mixed apart"
-            yield one_pass(x, g, arithmetic, f", {'turned' if turned else 'straight'}, {note}", tuning)
+        yield one_pass(x, g, arithmetic, f", Triton, {stages} stages", triton._replace(stages=stages))
 
 
 def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:

@@ -32,7 +32,7 @@ FUNCTIONS: dict[str, Any] = {
     "plif, frozen": lambda: Plif(knots=2000, slope_std=0.2, frozen=True),
     "network": lambda: MonotonicNetwork(units=20, bound=4.0),
 }
-COUNTED = Tuning(window_from=0)
+COUNTED = Tuning(cuda_from=0)
 BY_TRITON = COUNTED._replace(looked_up=0)
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -94,7 +94,7 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
     if arithmetic == "float16":
         forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
     if name in ("identity", "sigsoftmax", "gss"):
-        forms["triton, mixed apart"] = lambda *a: fused.mixture_nll(*a, None, Tuning(settles=2.0, turned=False))
+        forms["cuda"] = lambda *a: fused.mixture_nll(*a, None, COUNTED)
     if arithmetic == "tf32":
         forms["triton, TF32 gradients"] = lambda *a: fused.mixture_nll(*a, None, Tuning(half_gradients=False))
     if name.startswith("plif"):  # the others at this size are by global atomics

@@ -17,7 +17,7 @@ from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
 # Small tiles, so that rows and columns take several and the last ones are short.
-SMALL = Tuning(statistics_tile=256, gradient_tile=256, rows=2, warps=1, programs=4, settles_from=1)
+SMALL = Tuning(statistics_tile=256, gradient_tile=256, rows=2, warps=1, programs=4)
 
 
 def function(name: str) -> Pointwise:
@@ -33,7 +33,6 @@ def function(name: str) -> Pointwise:
     return made[name]
 
 
-APART = SMALL._replace(settles=2.0, turned=False)
 FUNCTIONS = ["identity", "sigsoftmax", "gss", "plif", "plif-deterministic", "network"]
 
 
@@ -41,15 +40,12 @@ def leaf(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).requires_grad_()
 
 
-@pytest.mark.parametrize("tuning", [SMALL, APART], ids=["settled", "mixed"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     ("experts", "words", "bias", "eps", "chunk_bytes"),
     [(1, 33, True, 0.0, 1), (3, 33, False, 1e-2, 10**8), (15, 140, True, 1e-2, 10**4), (2, 400, True, 0.0, 4000)],
 )
-def test_every_gradient(
-    tuning: Tuning, name: str, experts: int, words: int, bias: bool, eps: float, chunk_bytes: int
-) -> None:
+def test_every_gradient(name: str, experts: int, words: int, bias: bool, eps: float, chunk_bytes: int) -> None:
     g, tokens, size = function(name), 3, 5
     contexts, weight = leaf(tokens, experts, size), leaf(words, size)
     log_prior = torch.log_softmax(torch.randn(tokens, experts), -1).requires_grad_() if experts > 1 else None
@@ -59,7 +55,7 @@ def test_every_gradient(
     nll = reference.mixture_nll(contexts, log_prior, weight, offset, targets, g, eps)
     slow = (share * nll).sum()
     fast, found = fused.mixture_nll(
-        contexts, log_prior, weight, offset, targets, g, share, eps, chunk_bytes, "float32", None, tuning
+        contexts, log_prior, weight, offset, targets, g, share, eps, chunk_bytes, "float32", None, SMALL
     )
     torch.testing.assert_close(found, nll.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
@@ -68,14 +64,13 @@ def test_every_gradient(
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")
-@pytest.mark.parametrize("tuning", [None, APART], ids=["settled", "mixed"])
 @pytest.mark.parametrize("name", ["identity", "sigsoftmax", "network"])
-def test_extreme_logits_stay_finite(name: str, tuning: Tuning | None) -> None:
+def test_extreme_logits_stay_finite(name: str) -> None:
     g = function(name)
     contexts, weight = torch.eye(4).view(4, 1, 4).requires_grad_(), torch.randn(40, 4) * 1e4
     targets = torch.randint(40, (4,))
     slow = reference.mixture_nll(contexts, None, weight, None, targets, g).mean()
-    fast, _ = fused.mixture_nll(contexts, None, weight, None, targets, g, tuning=tuning)
+    fast, _ = fused.mixture_nll(contexts, None, weight, None, targets, g)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
     assert torch.isfinite(torch.autograd.grad(fast, contexts)[0]).all()
 
@@ -191,7 +186,7 @@ def test_expert_contexts_can_be_differentiated_twice() -> None:
 
 
 # Pieces are counted in shared memory whatever the size of the call.
-COUNTED = SMALL._replace(window=40, window_from=0)
+COUNTED = SMALL._replace(window=40, cuda_from=0)
 
 
 @pytest.mark.parametrize(("deterministic", "looked_up"), [(False, 0), (False, 24), (True, 100)])
@@ -264,7 +259,27 @@ def test_frozen_slopes_are_looked_up_in_shared_memory(knots_on_cpu: list[str], a
 def test_few_logits_and_frozen_slopes_are_not_counted() -> None:
     device = torch.device("cpu")
     rows = fused.TritonRows
-    assert rows.counts_knots(Plif(knots=64), rows.tuning.window_from, device)
-    assert not rows.counts_knots(Plif(knots=64), rows.tuning.window_from - 1, device)
+    assert rows.counts_knots(Plif(knots=64), rows.tuning.cuda_from, device)
+    assert not rows.counts_knots(Plif(knots=64), rows.tuning.cuda_from - 1, device)
     for other in (Plif(knots=64, frozen=True), Plif(knots=5), Identity()):
-        assert not rows.counts_knots(other, rows.tuning.window_from, device)
+        assert not rows.counts_knots(other, rows.tuning.cuda_from, device)
+
+
+@pytest.mark.parametrize("name", ["identity", "sigsoftmax", "gss"])
+def test_large_calls_take_the_kernels_in_cuda(name: str, knots_on_cpu: list[str]) -> None:
+    """Chunks of a few tokens with a bias, a prior, weights and eps: every gradient is Triton's."""
+    g, tokens, words, size = function(name), 10, 77, 6
+    contexts, weight, offset = leaf(tokens, 3, size), leaf(words, size), leaf(words)
+    log_prior = torch.log_softmax(torch.randn(tokens, 3), -1).requires_grad_()
+    share = torch.rand(tokens).requires_grad_()
+    targets = torch.randint(words, (tokens,))
+    leaves = (contexts, log_prior, weight, offset, share)
+
+    def loss(tuning: Tuning) -> list[torch.Tensor]:
+        found, nll = fused.mixture_nll(*leaves[:4], targets, g, share, 1e-2, 4000, "float32", None, tuning)
+        return [found, nll, *torch.autograd.grad(found, leaves)]
+
+    slow = loss(COUNTED._replace(looked_up=0))
+    assert knots_on_cpu == []
+    torch.testing.assert_close(loss(COUNTED), slow, rtol=2e-5, atol=1e-6)
+    assert knots_on_cpu == ["statistics", "gradient"]

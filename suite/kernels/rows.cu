@@ -1,14 +1,15 @@
-// The log-sum-exp and the logits' gradient of a softmax of g(z), g a PLIF: triton_rows.py's `statistics` and `gradient`
-// with the part of g's table that nearly every logit needs in shared memory.
+// The statistics of a chunk of logits and their gradient, as triton_rows.py has them, for every g but the network.
 //
-// A gather of a warp from global memory is served about one address at a time, one from shared memory by 32 banks. An
-// entry (slope, start) is kept as one number of 8 bytes: these go by half warps, each on 16 pairs of banks, and 16
-// random ones meet 3.1 times on their fullest pair, so that a warp takes 6.2 clocks; two gathers of 4 bytes would take
-// 3.5 each, and an instruction more. A logit whose piece is not there finds it in global memory, with the same bits.
+// Fewer instructions a logit, and all loads of a warp under way at once; and for a PLIF, the part of its table that
+// nearly every logit needs lies in shared memory. A gather of a warp from global memory is served about one address at
+// a time, one from shared memory by 32 banks. An entry (slope, start) is kept as one number of 8 bytes: these go by half
+// warps, each on 16 pairs of banks, and 16 random ones meet 3.1 times on their fullest pair, so that a warp takes 6.2
+// clocks; two gathers of 4 bytes would take 3.5 each, and an instruction more. A logit whose piece is not there finds it
+// in global memory, with the same bits.
 //
 // There is one block to a multiprocessor, so both kernels cut a chunk into as many equal parts as there are warps.
 //
-// Defines: those of pieces.cu.
+// Defines: those of pieces.cu, and FUNCTION, a kind of triton_functions.py.
 
 #include "pieces.cu"
 
@@ -42,19 +43,32 @@ __device__ __forceinline__ unsigned packed_bfloat(float low, float high) {
 constexpr int ROWS = 16 / TAKEN;  // that a warp takes at a time: enough loads under way, few looks at bias and targets
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST = -3.0e38f;
+#define MINUS_INFINITY __int_as_float(0xff800000)
+// What a PLIF's look-ups leave no registers for: steps whose loads are under way together, and rows loaded ahead.
+constexpr int STEPS = FUNCTION == 3 ? 1 : 2;
+constexpr bool AHEAD = FUNCTION != 3;
+constexpr float LOWEST = 1e-26f, HIGHEST = 1e35f;  // sums between these have lost nothing to float32's range
+
+#if FUNCTION == 3
 constexpr float DEVIATIONS = 5.0f;  // of the sample to either side that are worth loading
 constexpr int LOADED = 7;            // pairs of pieces that a thread loads at once
 constexpr float AROUND = 64.0f;     // pieces more: a sample of equal logits has no deviation
 
-struct Table {
+struct Function {
     const float2* near;  // in shared memory: (slope times the length of a piece, start) of the pieces from `origin`
     const float2* far;   // (slope, start) of every piece
     unsigned origin, held;  // the first piece, as float32 bits of 2^23 and it; how many
+    Knots knots;
+
+    // What `apply` divides a slope by.
+    __device__ __forceinline__ float unit() const { return knots.per_unit; }
 };
 
-// Load the pieces around the sample, at most `window`, into the block's shared memory.
-__device__ __forceinline__ Table hold(const float2* pieces, const Sample* sample, Knots knots, int window,
-                                      unsigned char* pool) {
+// g, a PLIF of `count` pieces with bound `a` and `b` pieces per unit. Loads those around the sample, at most `window`,
+// into the block's shared memory.
+__device__ __forceinline__ Function made(float a, float b, const float2* pieces, const Sample* sample, int count,
+                                         int window, unsigned char* pool) {
+    const Knots knots{count, a, b, 2.0f * a / float(count)};
     const float wanted = 2.0f * (DEVIATIONS * sample->spread + AROUND);
     const int held = int(fminf(wanted, fminf(float(window), float(knots.count)))) & ~1;
     const float first = floorf(sample->centre) - float(held / 2);
@@ -72,54 +86,81 @@ __device__ __forceinline__ Table hold(const float2* pieces, const Sample* sample
         }
     }
     __syncthreads();
-    return {reinterpret_cast<const float2*>(pool), pieces, unsigned(INTEGERS_BITS + origin), unsigned(held)};
+    return {reinterpret_cast<const float2*>(pool), pieces, unsigned(INTEGERS_BITS + origin), unsigned(held),
+            knots};
 }
 
 // The entry of the piece of place q in global memory, as in shared memory; `rest` is q's distance from its left knot.
-__device__ __forceinline__ float2 entry_from_afar(float q, const Table& table, Knots knots, float& rest) {
-    const float left = fminf(fmaxf(floorf(q), 0.0f), float(knots.count) - 1.0f);  // the end pieces extend
-    const float2 entry = table.far[int(left)];
+__device__ __forceinline__ float2 entry_from_afar(float q, const Function& g, float& rest) {
+    const float left = fminf(fmaxf(floorf(q), 0.0f), float(g.knots.count) - 1.0f);  // the end pieces extend
+    const float2 entry = g.far[int(left)];
     rest = q - left;
-    return make_float2(entry.x * knots.length, entry.y);
+    return make_float2(entry.x * g.knots.length, entry.y);
 }
 
-// t = g(z) of N logits, and its slope times the length of a piece.
+// N logits: exp(g(z)) = exp(t) f, and g'(z) times the unit.
 template <int N>
-__device__ __forceinline__ void look_up(const float (&z)[N], const Table& table, Knots knots, float (&t)[N],
-                                        float (&rise)[N]) {
+__device__ __forceinline__ void apply(const Function& g, const float (&z)[N], float (&t)[N], float (&f)[N],
+                                      float (&slope)[N]) {
     float q[N], rest[N];
     unsigned at[N];
     float2 entry[N];
     bool near = true;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-        q[k] = knots.place(z[k]);
+        q[k] = g.knots.place(z[k]);
         // The bits of floor(q) + 2^23 hold the piece. A q that is negative, huge or no number comes out elsewhere.
         const float whole = add_down(q[k], INTEGERS);
         rest[k] = q[k] - (whole - INTEGERS);
-        at[k] = __float_as_uint(whole) - table.origin;
-        near &= at[k] < table.held;
+        at[k] = __float_as_uint(whole) - g.origin;
+        near &= at[k] < g.held;
     }
     if (near) {
 #pragma unroll
-        for (int k = 0; k < N; ++k) entry[k] = table.near[at[k]];
+        for (int k = 0; k < N; ++k) entry[k] = g.near[at[k]];
     } else {
 #pragma unroll
-        for (int k = 0; k < N; ++k) entry[k] = entry_from_afar(q[k], table, knots, rest[k]);
+        for (int k = 0; k < N; ++k) entry[k] = entry_from_afar(q[k], g, rest[k]);
     }
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         t[k] = entry[k].x * rest[k] + entry[k].y;
-        rise[k] = entry[k].x;
+        f[k] = 1.0f;
+        slope[k] = entry[k].x;
     }
 }
+#else
+struct Function {
+    float c, k;
 
-__device__ __forceinline__ float evaluate(float z, const Table& table, Knots knots) {
-    const float one[1] = {z};
-    float t[1], rise[1];
-    look_up(one, table, knots, t, rise);
-    return t[0];
+    __device__ __forceinline__ float unit() const { return 1.0f; }
+};
+
+// g, the identity or a GSS with c = `a` and k = `b`; the rest is a PLIF's.
+__device__ __forceinline__ Function made(float a, float b, const float2*, const Sample*, int, int, unsigned char*) {
+    return {a, b};
 }
+
+// N logits: exp(g(z)) = exp(t) f, and g'(z) times the unit.
+template <int N>
+__device__ __forceinline__ void apply(const Function& g, const float (&z)[N], float (&t)[N], float (&f)[N],
+                                      float (&slope)[N]) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+        t[k] = z[k], f[k] = 1.0f, slope[k] = 1.0f;
+#if FUNCTION != 0
+        // Of exp(-|x|), not exp(-x): the sigmoid of a logit far below zero is not zero beside others like it.
+        const float x = z[k] - g.c, u = ex2(-fabsf(x) * LOG2E), y = __fdividef(1.0f, 1.0f + u);
+        const float below = (x >= 0.0f ? u : 1.0f) * y;
+#if FUNCTION == 1
+        t[k] += fminf(x, 0.0f), f[k] = y, slope[k] += below;
+#else
+        t[k] += (g.k - 1.0f) * (fminf(x, 0.0f) - __logf(1.0f + u)), slope[k] += (g.k - 1.0f) * below;
+#endif
+#endif
+    }
+}
+#endif
 
 __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll
@@ -141,32 +182,32 @@ struct Stretch {
     unsigned from, to, width, words;
 };
 
-// A row's sum of exp(t) as (m, s), s exp(m), with a running maximum: for what is beyond float32 against another m.
-__device__ float2 sum_by_running_maximum(const Stretch& on, unsigned long long begin, const Table& table, Knots knots) {
+// A row's sum of exp(g) as (m, s), s exp(m), with a running maximum: for what is beyond float32 as it is.
+__device__ float2 sum_by_running_maximum(const Stretch& on, unsigned long long begin, const Function& g) {
     float largest = LEAST, total = 0.0f;
     for (unsigned step = on.from; step < on.to; ++step) {
         for (unsigned k = 0; k < TAKEN; ++k) {
             const unsigned column = step * COLUMNS + k * 32 + threadIdx.x % 32;
             if (column >= on.words) break;
-            float z = single(on.logits, begin + column);
+            float z[1] = {single(on.logits, begin + column)}, t[1], f[1], slope[1];
 #if BIAS
-            z += on.bias[column];
+            z[0] += on.bias[column];
 #endif
-            const float t = evaluate(z, table, knots), difference = t - largest;
+            apply(g, z, t, f, slope);
+            const float difference = t[0] - largest;
             // One of the two exponentials of a running maximum is always that of zero.
             const float smaller = ex2(-fabsf(difference) * LOG2E);
-            total = difference > 0.0f ? total * smaller + 1.0f : total + smaller;
-            largest = fmaxf(largest, t);
+            total = difference > 0.0f ? total * smaller + f[0] : total + smaller * f[0];
+            largest = fmaxf(largest, t[0]);
         }
     }
     const float top = warp_max(largest);
     return make_float2(top, warp_sum(total * ex2((largest - top) * LOG2E)));
 }
 
-// Add a lane's exp2(t log2(e) - against) of a step to the rows' totals; MASKED: some columns are beyond the words.
+// Add a lane's exp(g) of a step to the rows' totals; MASKED: some columns are beyond the words.
 template <bool MASKED>
-__device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const Table& table, Knots knots,
-                                         const float (&against)[ROWS], float (&total)[ROWS]) {
+__device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const Function& g, float (&total)[ROWS]) {
     const unsigned column = step * COLUMNS + threadIdx.x % 32 * TAKEN;
     if (MASKED && column >= on.words) return;
     Taken<LOGITS> taken[ROWS];
@@ -180,7 +221,7 @@ __device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const
 #endif
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-            float z[AT_ONCE], t[AT_ONCE], rise[AT_ONCE];
+            float z[AT_ONCE], t[AT_ONCE], f[AT_ONCE], slope[AT_ONCE];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
                 z[k] = taken[r].value(part + k);
@@ -188,32 +229,81 @@ __device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const
                 z[k] += offset[k];
 #endif
             }
-            look_up(z, table, knots, t, rise);
+            apply(g, z, t, f, slope);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
-                const float power = ex2(t[k] * LOG2E - against[r]);
+                const float power = ex2(t[k] * LOG2E) * f[k];
                 total[r] += MASKED && column + part + k >= on.words ? 0.0f : power;
             }
         }
     }
 }
 
-// Log-normalisers of a chunk's rows, and log p of their targets.
+// The mixture that a chunk's rows belong to; see triton_rows.py's `mix`.
+struct Mixture {
+    const float* log_prior;
+    const float* weights;
+    float *nll, *shares, *of_prior;
+    unsigned experts;
+    int mixed, weighted, with_eps, prior_wanted;
+    float log_eps, uniform;
+};
+
+// The loss of a token and the shares of its experts from their log p, by a warp.
+__device__ void settle(const Mixture& m, unsigned token, const volatile float* log_p) {
+    const unsigned lane = threadIdx.x % 32, row = token * m.experts;
+    const auto joint = [&](unsigned e) { return log_p[row + e] + (m.mixed ? m.log_prior[row + e] : 0.0f); };
+    float top = MINUS_INFINITY, sum = 0.0f;
+    for (unsigned e = lane; e < m.experts; e += 32) top = fmaxf(top, joint(e));
+    top = warp_max(top);
+    if (top == MINUS_INFINITY) top = 0.0f;
+    for (unsigned e = lane; e < m.experts; e += 32) sum += ex2((joint(e) - top) * LOG2E);
+    const float log_p_mixed = top + logf(warp_sum(sum));
+    float weight = m.weighted ? m.weights[token] : m.uniform, likelihood = log_p_mixed;
+    if (m.with_eps) {
+        const float larger = fmaxf(log_p_mixed, m.log_eps);
+        likelihood = larger + logf(ex2((log_p_mixed - larger) * LOG2E) + ex2((m.log_eps - larger) * LOG2E));
+        weight *= ex2((log_p_mixed - likelihood) * LOG2E);
+    }
+    for (unsigned e = lane; e < m.experts; e += 32) {
+        const float part = weight * ex2((joint(e) - log_p_mixed) * LOG2E);
+        m.shares[row + e] = part;
+        if (m.prior_wanted) m.of_prior[row + e] = -part;
+    }
+    if (lane == 0) m.nll[token] = -likelihood;
+}
+
+// Count what a warp has done; gives all of it whether that was the last, after which the counter is zero again.
+__device__ __forceinline__ bool completes(unsigned* counter, unsigned done, unsigned all) {
+    unsigned before = 0;
+    __threadfence();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) before = atomicAdd(counter, done);
+    if (__shfl_sync(~0u, before, 0) + done != all) return false;
+    __threadfence();
+    if (threadIdx.x % 32 == 0) *counter = 0;
+    return true;
+}
+
+// Log-normalisers of a chunk's rows, log p of their targets, the tokens' losses and their experts' shares.
 //
-// `logits` [rows, width]; `bias` [width]; `targets` [rows / experts]; `pieces` [count], at 16 bytes; `window`, room for
-// them in the dynamic shared memory. Out: `lse`, `log_p` and `columns`, the targets as int32, [rows] each.
-// `parts` [ROWS (warps + rows)] is for the warps' sums, `arrived` [rows] counts those of every ROWS rows; it is zero
-// before and after.
+// `logits` [rows, width]; `bias` [width]; `targets` [rows / experts]. For a PLIF, `pieces` [count], at 16 bytes, and
+// `window`, room for them in the dynamic shared memory; `a` and `b` are g's numbers. Out: `lse`, `log_p` and `columns`,
+// the targets as int32, [rows] each; `nll` [tokens], `shares` and, if `prior_wanted`, `of_prior` [tokens, experts].
+// `parts` [ROWS (warps + rows)] is for the warps' sums, `arrived` [rows] counts those of every ROWS rows, and `scored`
+// [tokens] the experts of a token; both are zero before and after.
 //
 // A warp's part is a stretch of the chunk's steps (ROWS rows of COLUMNS columns), whichever rows these are in; of ROWS
-// rows' parts the warp that comes last makes the log-sum-exp, in the parts' order. Exponentials are taken against the
-// maximum of a part's first columns: float32 then holds every sum unless a later logit is some 80 above it, and only in
-// that case is the part read again with a running maximum.
+// rows' parts the warp that comes last makes the log-sum-exp, in the parts' order, and of a token's experts the one
+// that comes last its loss. Exponentials are taken as they are: float32 holds every sum unless logits are some 60 from
+// zero, and only then is the part read again with a running maximum.
 extern "C" __global__ void __launch_bounds__(1024, 1)
 statistics(const void* logits, const float* __restrict__ bias, const long long* __restrict__ targets,
-           const float2* __restrict__ pieces, const Sample* __restrict__ sample, float* lse, float* log_p, int* columns,
-           float2* parts, unsigned* arrived, int rows, int width, int words, int experts, int count, int window,
-           float bound, float per_unit) {
+           const float2* __restrict__ pieces, const Sample* __restrict__ sample, const float* log_prior,
+           const float* weights, float* lse, float* log_p, int* columns, float* nll, float* shares, float* of_prior,
+           float2* parts, unsigned* arrived, unsigned* scored, int rows, int width, int words, int experts, int mixed,
+           int weighted, int with_eps, int prior_wanted, int count, int window, float log_eps, float uniform, float a,
+           float b) {
     const unsigned lane = threadIdx.x % 32, block_warps = blockDim.x / 32;
     const unsigned warp = blockIdx.x * block_warps + threadIdx.x / 32;
     const unsigned steps = (unsigned(words) + COLUMNS - 1) / COLUMNS, whole = unsigned(words) / COLUMNS;
@@ -222,50 +312,31 @@ statistics(const void* logits, const float* __restrict__ bias, const long long* 
     if (blockIdx.x * block_warps * share >= all) return;
 
     DYNAMIC_SHARED(pool);
-    const Knots knots{count, bound, per_unit, 2.0f * bound / float(count)};
-    const Table table = hold(pieces, sample, knots, window, pool);
+    const Function g = made(a, b, pieces, sample, count, window, pool);
+    const Mixture mixture{log_prior, weights,  nll,      shares,       of_prior, unsigned(experts),
+                          mixed,     weighted, with_eps, prior_wanted, log_eps,  uniform};
     Stretch on{logits, bias, {}, 0, 0, unsigned(width), unsigned(words)};
     const unsigned end = min((warp + 1) * share, all);
     for (unsigned at = warp * share; at < end; at += on.to - on.from) {
         const unsigned group = at / steps;
         on.from = at - group * steps, on.to = min(steps, on.from + (end - at));
-        float against[ROWS], total[ROWS], shift[ROWS];
+        float total[ROWS] = {};
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            // A row that is not there is read as the last one.
+        for (int r = 0; r < ROWS; ++r)  // a row that is not there is read as the last one
             on.begin[r] = (unsigned long long)(min(group * ROWS + r, unsigned(rows) - 1)) * unsigned(width);
-            const unsigned column = on.from * COLUMNS + lane * TAKEN;
-            shift[r] = LEAST, total[r] = 0.0f;
-            if (column < on.words) {
-                float z = single(logits, on.begin[r] + column);
-#if BIAS
-                z += bias[column];
-#endif
-                shift[r] = evaluate(z, table, knots);
-            }
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; ++r) shift[r] = warp_max(shift[r]), against[r] = shift[r] * LOG2E;
-        for (unsigned step = on.from; step < min(on.to, whole); ++step)
-            add_step<false>(on, step, table, knots, against, total);
-        if (on.to > whole) add_step<true>(on, whole, table, knots, against, total);
+#pragma unroll STEPS
+        for (unsigned step = on.from; step < min(on.to, whole); ++step) add_step<false>(on, step, g, total);
+        if (on.to > whole) add_step<true>(on, whole, g, total);
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-            float2 sum = make_float2(shift[r], warp_sum(total[r]));
-            if (!(sum.y < 3.4e38f)) sum = sum_by_running_maximum(on, on.begin[r], table, knots);
+            float2 sum = make_float2(0.0f, warp_sum(total[r]));
+            if (!(sum.y > LOWEST && sum.y < HIGHEST)) sum = sum_by_running_maximum(on, on.begin[r], g);
             // Along the stretches either the warp or the rows go up by one: no two parts have the same place.
             if (lane == 0) parts[(warp + group) * ROWS + r] = sum;
         }
 
         const unsigned first = group * steps / share, last = ((group + 1) * steps - 1) / share;
-        unsigned before = 0;
-        if (lane == 0) {
-            __threadfence();
-            before = atomicAdd(arrived + group, 1u);
-        }
-        if (__shfl_sync(~0u, before, 0) != last - first) continue;
-        __threadfence();
-        if (lane == 0) arrived[group] = 0;
+        if (!completes(arrived + group, 1, last - first + 1)) continue;
         float mine = 0.0f;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
@@ -280,14 +351,21 @@ statistics(const void* logits, const float* __restrict__ bias, const long long* 
             sum = warp_sum(sum * ex2((top - highest) * LOG2E));
             if (lane == r) mine = highest + logf(sum);
         }
-        const unsigned row = group * ROWS + lane;
-        if (lane < ROWS && row < unsigned(rows)) {
-            const int target = int(targets[row / unsigned(experts)]);
-            float z = single(logits, (unsigned long long)(row) * unsigned(width) + unsigned(target));
+        const unsigned row = group * ROWS + lane, past = min((group + 1) * ROWS, unsigned(rows));
+        if (lane < ROWS && row < past) {
+            const int target = int(targets[row / mixture.experts]);
+            const unsigned long long there = (unsigned long long)(row) * unsigned(width) + unsigned(target);
+            float z[1] = {single(logits, there)}, t[1], f[1], slope[1];
 #if BIAS
-            z += bias[target];
+            z[0] += bias[target];
 #endif
-            lse[row] = mine, log_p[row] = evaluate(z, table, knots) - mine, columns[row] = target;
+            apply(g, z, t, f, slope);
+            lse[row] = mine, log_p[row] = t[0] + logf(f[0]) - mine, columns[row] = target;
+        }
+        for (unsigned token = group * ROWS / mixture.experts; token * mixture.experts < past; ++token) {
+            const unsigned begin = max(group * ROWS, token * mixture.experts);
+            const unsigned done = min(past, (token + 1) * mixture.experts) - begin;
+            if (completes(scored + token, done, mixture.experts)) settle(mixture, token, log_p);
         }
     }
 }
@@ -315,14 +393,14 @@ template <bool PLAIN>
 __device__ __forceinline__ void differentiate(const Taken<LOGITS> (&taken)[ROWS], void* out, unsigned row,
                                               unsigned present, unsigned column, unsigned width, unsigned words,
                                               const float (&offset)[TAKEN], const RowNumbers& numbers,
-                                              const Table& table, Knots knots, float (&sums)[TAKEN]) {
+                                              const Function& g, float (&sums)[TAKEN]) {
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         if (!PLAIN && r >= int(present)) break;
         Taken<GRADIENT> made;
 #pragma unroll
         for (int part = 0; part < TAKEN; part += AT_ONCE) {
-            float z[AT_ONCE], t[AT_ONCE], rise[AT_ONCE];
+            float z[AT_ONCE], t[AT_ONCE], f[AT_ONCE], slope[AT_ONCE];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
                 z[k] = taken[r].value(part + k);
@@ -330,12 +408,12 @@ __device__ __forceinline__ void differentiate(const Taken<LOGITS> (&taken)[ROWS]
                 z[k] += offset[part + k];
 #endif
             }
-            look_up(z, table, knots, t, rise);
+            apply(g, z, t, f, slope);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
-                float p = ex2(t[k] * LOG2E - numbers.against[r]);
+                float p = ex2(t[k] * LOG2E - numbers.against[r]) * f[k];
                 if (!PLAIN && column + part + k == numbers.target[r]) p -= 1.0f;
-                float of_z = numbers.part[r] * p * rise[k];
+                float of_z = numbers.part[r] * p * slope[k];
                 if (!PLAIN && column + part + k >= words) of_z = 0.0f;
                 sums[part + k] += of_z;
                 t[k] = of_z;
@@ -364,16 +442,15 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
 gradient(const void* logits, void* out, const float* __restrict__ bias, const float2* __restrict__ pieces,
          const Sample* __restrict__ sample, const float* __restrict__ lse, const float* __restrict__ shares,
          const int* __restrict__ columns, const float* __restrict__ scale, float* of_bias, int rows, int width,
-         int words, int count, int window, int groups, int size, int scaled, int summed, float host_scale,
-         float bound, float per_unit) {
+         int words, int count, int window, int groups, int size, int scaled, int summed, float host_scale, float a,
+         float b) {
     const unsigned segments = (unsigned(width) + COLUMNS - 1) / COLUMNS, units = unsigned(groups) * segments;
     const unsigned block_warps = blockDim.x / 32, warp = blockIdx.x * block_warps + threadIdx.x / 32;
     if (blockIdx.x * block_warps >= units) return;
 
     DYNAMIC_SHARED(pool);
-    const Knots knots{count, bound, per_unit, 2.0f * bound / float(count)};
-    const Table table = hold(pieces, sample, knots, window, pool);
-    const float factor = scaled ? *scale : host_scale, by = factor * per_unit, back = 1.0f / factor;
+    const Function g = made(a, b, pieces, sample, count, window, pool);
+    const float factor = scaled ? *scale : host_scale, by = factor * g.unit(), back = 1.0f / factor;
     for (unsigned unit = warp; unit < units; unit += gridDim.x * block_warps) {
         const unsigned group = unit / segments, segment = (unit - group * segments) * COLUMNS;
         const unsigned column = segment + threadIdx.x % 32 * TAKEN;
@@ -385,12 +462,24 @@ gradient(const void* logits, void* out, const float* __restrict__ bias, const fl
 #pragma unroll
         for (int k = 0; k < TAKEN; ++k) offset[k] = bias[column + k];
 #endif
-        for (unsigned row = group * unsigned(size); row < last; row += ROWS) {
-            Taken<LOGITS> taken[ROWS];
+        const auto load = [&](Taken<LOGITS>(&to)[ROWS], unsigned row) {
 #pragma unroll
             for (int r = 0; r < ROWS; ++r) {
                 const unsigned long long here = min(row + r, unsigned(rows) - 1);
-                taken[r].load(logits, here * unsigned(width) + column);
+                to[r].load(logits, here * unsigned(width) + column);
+            }
+        };
+        Taken<LOGITS> next[ROWS];
+        if (AHEAD) load(next, group * unsigned(size));
+        for (unsigned row = group * unsigned(size); row < last; row += ROWS) {
+            Taken<LOGITS> taken[ROWS];
+            if (AHEAD) {
+#pragma unroll
+                for (int r = 0; r < ROWS; ++r) taken[r] = next[r];
+                // Written in the meantime by nobody else: no other warp has these columns of these rows.
+                if (row + ROWS < last) load(next, row + ROWS);
+            } else {
+                load(taken, row);
             }
             RowNumbers numbers;
             unsigned normaliser[ROWS], share[ROWS];
@@ -405,10 +494,9 @@ gradient(const void* logits, void* out, const float* __restrict__ bias, const fl
                 plain &= numbers.target[r] - segment >= unsigned(COLUMNS);
             }
             if (plain)
-                differentiate<true>(taken, out, row, ROWS, column, width, words, offset, numbers, table, knots, sums);
+                differentiate<true>(taken, out, row, ROWS, column, width, words, offset, numbers, g, sums);
             else
-                differentiate<false>(taken, out, row, last - row, column, width, words, offset, numbers, table, knots,
-                                     sums);
+                differentiate<false>(taken, out, row, last - row, column, width, words, offset, numbers, g, sums);
         }
         if (summed) {
             float* collected = of_bias + (unsigned long long)(group) * unsigned(width) + column;

@@ -1,0 +1,230 @@
+"""The row kernels in CUDA, run on the CPU, against float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from test_knot_sums import EXPERTS, TYPES, call
+from test_knot_sums import pieces as pieces_of
+from torch import Tensor
+
+from suite.kernels import cuda_chunks
+from suite.kernels.cuda_chunks import Chunks
+from suite.kernels.cuda_rows import ALIGNMENT, CudaRows
+from suite.kernels.fused_functions import as_function
+from suite.kernels.one_pass import Call
+from suite.kernels.pieces import Pieces
+from suite.models.heads.learnable import Plif
+from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
+
+pytestmark = pytest.mark.usefixtures("knots_on_cpu")
+WORDS, WIDTH = 301, 304  # of test_knot_sums
+
+
+class Given(NamedTuple):
+    """A call, logits as they lie in memory, and as they are meant, with the bias."""
+
+    call: Call
+    z: Tensor
+    meant: Tensor
+    share: Tensor
+
+
+class Found(NamedTuple):
+    """What the kernels give, chunk after chunk; the gradient is of other shares than those found."""
+
+    lse: Tensor
+    nll: Tensor
+    share: Tensor
+    of_z: Tensor
+    of_bias: Tensor
+
+
+def given(g: Pointwise, spread: float, dtype: torch.dtype, biased: bool, tokens: int = 24, eps: float = 0.0) -> Given:
+    bias = torch.randn(WORDS) if biased else None
+    rows = tokens * EXPERTS
+    z = torch.full((rows, WIDTH), float("nan"))
+    z[:, :WORDS] = torch.randn(rows, WORDS) * spread
+    z = z.to(dtype)
+    meant = z[:, :WORDS].float() + (0.0 if bias is None else bias)
+    log_prior = torch.log_softmax(torch.randn(tokens, EXPERTS), -1)
+    weight: Tensor | float = torch.rand(tokens) if biased else 1.0 / tokens
+    of = call(g, bias, weight, tokens)._replace(log_prior=log_prior, eps=eps)  # type: ignore[arg-type]
+    return Given(of, z, meant, torch.rand(rows))
+
+
+def found(x: Given, dtype: torch.dtype, scale: Tensor | float, window: int = 300, chunk: int = 30) -> Found:
+    """Chunks of ``chunk`` rows, a multiple of the experts; the gradient takes the logits' place where it can."""
+    kind = Pieces if isinstance(x.call.pointwise, Plif) else Chunks
+    function = as_function(x.call.pointwise, x.call.operands)
+    rows = CudaRows(x.call, kind(x.call, x.z.dtype, dtype, WIDTH), function, chunk, window)
+    of_bias = torch.zeros(rows.groups, WIDTH)
+    of_prior = torch.empty(x.call.targets.numel(), EXPERTS)
+    parts = []
+    for at in range(0, len(x.z), chunk):
+        z = x.z[at : at + chunk].clone()
+        tokens = slice(at // EXPERTS, (at + len(z)) // EXPERTS)
+        room = -(-len(z) // ALIGNMENT) * ALIGNMENT
+        lse, share, other = torch.full((3, room), float("nan"))
+        nll = torch.empty(len(z) // EXPERTS)
+        log_eps = math.log(x.call.eps) if x.call.eps else 0.0
+        rows.statistics(z, tokens, lse, share, nll, of_prior[tokens] if at else None, log_eps)
+        if at:
+            assert torch.equal(of_prior[tokens].view(-1), -share[: len(z)]) or share.isnan().any()
+        other[: len(z)] = x.share[at : at + chunk]
+        out = z if z.dtype == dtype else torch.empty(z.shape, dtype=dtype)
+        rows.gradient(z, out, lse, other, scale, of_bias)
+        parts.append((lse[: len(z)], nll, share[: len(z)], out.clone()))
+    return Found(*(torch.cat(part) for part in zip(*parts, strict=True)), of_bias.sum(0))
+
+
+def truth(x: Given, g: Pointwise) -> Found:
+    """In float64, with the pieces that every float32 form finds."""
+    z = x.meant.double().requires_grad_()
+    if isinstance(g, Plif):
+        slope, start = (o.detach().double() for o in g.operands())
+        piece = pieces_of(x.meant, g)
+        t = start[piece] + slope[piece] * (z - (piece * (2.0 * g.bound / slope.numel()) - g.bound))
+    else:
+        t = g(z)
+    lse = torch.logsumexp(t, 1)
+    log_p = t.gather(1, x.call.targets.repeat_interleave(EXPERTS)[:, None])[:, 0] - lse
+    (of_z,) = torch.autograd.grad(-(x.share.double() * log_p).sum(), z)
+    assert x.call.log_prior is not None
+    joint = log_p.detach().view(-1, EXPERTS) + x.call.log_prior.double()
+    p = joint.exp().sum(1) + x.call.eps
+    share = torch.as_tensor(x.call.row_weight, dtype=torch.float64) / p
+    shares = (joint.exp() * share.expand(len(p))[:, None]).view(-1)
+    return Found(lse.detach(), -p.log(), shares, of_z, of_z.sum(0))
+
+
+def compare(x: Given, g: Pointwise, dtype: torch.dtype, scale: Tensor | float, close: float) -> None:
+    """``close``: what a logit's place is rounded by."""
+    expected, got = truth(x, g), found(x, dtype, scale)
+    torch.testing.assert_close(got.lse.double(), expected.lse, rtol=1e-6, atol=close)
+    torch.testing.assert_close(got.nll.double(), expected.nll, rtol=1e-6, atol=2.0 * close)
+    torch.testing.assert_close(got.share.double(), expected.share, rtol=4.0 * close, atol=1e-7)
+    assert (got.of_z[:, WORDS:] == 0.0).all()
+    assert (got.of_bias[WORDS:] == 0.0).all()
+    # The halves round the gradient, and a target's loses what its probability lacks to one.
+    rounding = {torch.float32: 2.0**-20, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}[dtype]
+    of_z = got.of_z[:, :WORDS].double() / float(scale)
+    torch.testing.assert_close(of_z, expected.of_z, rtol=rounding + 4.0 * close, atol=2.0**-24 / float(scale) + close)
+    torch.testing.assert_close(got.of_bias[:WORDS].double(), expected.of_bias, rtol=4.0 * close, atol=1e-5)
+
+
+@pytest.mark.parametrize(("types", "biased"), list(zip(TYPES, [True, True, False, True], strict=True)))
+@pytest.mark.parametrize(("knots", "bound", "spread"), [(301, 4.0, 1.0), (1000, 20.0, 15.0), (20_000, 20.0, 0.5)])
+def test_plif(types: Any, biased: bool, knots: int, bound: float, spread: float) -> None:
+    torch.manual_seed(knots)
+    g = Plif(knots=knots, bound=bound)
+    x = given(g, spread, types[0], biased)
+    scale = 2.0**12 if types[1] is torch.float16 else 1.0
+    compare(x, g, types[1], scale if biased else torch.tensor(scale), 4.0 * bound * 2.0**-23)
+
+
+@pytest.mark.parametrize("g", [Identity(), Sigsoftmax(), GeneralizedSigsoftmax(c=-1.5, k=2.5)])
+@pytest.mark.parametrize(("types", "eps", "spread"), [(TYPES[1], 0.0, 3.0), (TYPES[3], 1e-2, 20.0)])
+def test_other_functions(g: Pointwise, types: Any, eps: float, spread: float) -> None:
+    torch.manual_seed(2)
+    x = given(g, spread, types[0], True, eps=eps)
+    compare(x, g, types[1], 2.0**12 if types[1] is torch.float16 else 1.0, 2e-6)
+
+
+def same(a: Found, b: Found) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("window", [0, 2, 64, 999])
+def test_the_window_changes_no_bit(window: int) -> None:
+    """A piece is the same number from either memory: all from afar, from both, and, but for the last, all from near."""
+    torch.manual_seed(0)
+    g = Plif(knots=1000, bound=5.0)
+    x = given(g, 2.0, torch.float32, True)
+    a, b = found(x, torch.float32, 1.0, window), found(x, torch.float32, 1.0, 300)
+    assert same(a, b)
+
+
+def test_the_order_of_the_warps_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = given(Plif(knots=1000, bound=5.0), 2.0, torch.bfloat16, True)
+    first = found(x, torch.bfloat16, 1.0, 300)
+    monkeypatch.setenv("CUDA_ON_CPU_REVERSED", "1")
+    other = found(x, torch.bfloat16, 1.0, 300)
+    assert same(first, other)
+
+
+@pytest.mark.parametrize("chunk", [3, 15, 72])
+@pytest.mark.parametrize(("blocks", "threads"), [(1, 32), (2, 64), (40, 64)])
+def test_every_division_into_parts(monkeypatch: pytest.MonkeyPatch, blocks: int, threads: int, chunk: int) -> None:
+    """More warps than steps, parts of one row and of several, more columns than warps, rows that are not there."""
+    monkeypatch.setattr(cuda_chunks, "limits", lambda device: (blocks, 8192))
+    monkeypatch.setattr(cuda_chunks, "THREADS", threads)
+    torch.manual_seed(chunk)
+    g = Plif(knots=500, bound=5.0)
+    for dtype in (torch.float32, torch.float16):
+        x = given(g, 1.0, dtype, True)
+        expected, got = truth(x, g), found(x, dtype, 1.0, 400, chunk)
+        torch.testing.assert_close(got.lse.double(), expected.lse, rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(got.nll.double(), expected.nll, rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(got.of_z[:, :WORDS].double(), expected.of_z, rtol=2e-3, atol=1e-7)
+        torch.testing.assert_close(got.of_bias[:WORDS].double(), expected.of_bias, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("high", [60.0, 300.0, 1e30])
+@pytest.mark.parametrize("column", [0, 5, 290])
+def test_a_logit_far_above_the_others(high: float, column: int) -> None:
+    """Sums of exponentials as they are may be beyond float32's range."""
+    torch.manual_seed(3)
+    g = Plif(knots=100, bound=4.0, slope_std=0.0)
+    x = given(g, 1.0, torch.float32, False)
+    x.z[7, column] = x.meant[7, column] = high
+    expected, got = truth(x, g), found(x, torch.float32, 1.0, 64)
+    torch.testing.assert_close(got.lse.double(), expected.lse, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(got.of_z[:, :WORDS].double(), expected.of_z, rtol=1e-4, atol=1e-6)
+
+
+def test_logits_of_minus_infinity_are_words_without_probability() -> None:
+    torch.manual_seed(4)
+    g = Plif(knots=100, bound=4.0)
+    x = given(g, 1.0, torch.float32, True)
+    assert x.call.bias is not None
+    x.z[:, :150] = x.meant[:, :150] = -float("inf")
+    x.call.targets.fill_(200)
+    expected, got = truth(x, g), found(x, torch.float32, 1.0, 64)
+    torch.testing.assert_close(got.lse.double(), expected.lse, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(got.of_z[:, :WORDS].double(), expected.of_z, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("types", TYPES)
+def test_a_logit_that_is_no_number_spoils_its_row_alone(value: float, types: Any) -> None:
+    torch.manual_seed(5)
+    g = Plif(knots=100, bound=4.0)
+    x = given(g, 1.0, types[0], True)
+    clean = found(x, types[1], 1.0, 64)
+    x.z[4, 17] = value
+    got = found(x, types[1], 1.0, 64)
+    others = torch.arange(len(x.z)) != 4
+    assert torch.isnan(got.lse[4])
+    assert torch.isnan(got.nll[4 // EXPERTS])
+    assert torch.isnan(got.of_z[4, :WORDS]).all()
+    assert (got.of_z[:, WORDS:] == 0.0).all()
+    assert torch.equal(got.lse[others], clean.lse[others])
+    assert torch.equal(got.of_z[others], clean.of_z[others])
+
+
+@pytest.mark.parametrize("level", [-300.0, -70.0, 200.0])
+@pytest.mark.parametrize("g", [Identity(), Sigsoftmax()])
+def test_logits_far_from_zero(g: Pointwise, level: float) -> None:
+    """Whole rows below or above what float32's exponentials hold."""
+    torch.manual_seed(6)
+    x = given(g, 1.0, torch.float32, False)
+    x.z[:, :WORDS] += level
+    x.meant[:] += level
+    expected, got = truth(x, g), found(x, torch.float32, 1.0)
+    torch.testing.assert_close(got.lse.double(), expected.lse, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(got.of_z[:, :WORDS].double(), expected.of_z, rtol=1e-3, atol=1e-6)
