@@ -13,15 +13,14 @@ import torch
 import triton
 from torch import Tensor
 
-from suite.kernels import cuda_rows, cuda_source, one_pass, pieces
+from suite.kernels import one_pass, pieces, plif_rows
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
-from suite.kernels.cuda_chunks import Chunks
-from suite.kernels.cuda_rows import CudaRows
 from suite.kernels.fused_functions import NETWORK, PLIF, as_function
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call, RowPass
 from suite.kernels.pieces import Pieces
+from suite.kernels.plif_rows import PlifRows
 from suite.kernels.projection import Projection
 from suite.kernels.tuning import Tuning
 from suite.kernels.twice import Loss
@@ -71,7 +70,7 @@ def mixture_nll(
 
 
 class TritonRows(RowPass):
-    """Three kernels a chunk, of a large call two in CUDA, and one more for the sums of PLIF's pieces."""
+    """Three kernels a chunk, of a PLIF two in CUDA, and one more for the sums of its pieces."""
 
     tuning = Tuning()
 
@@ -81,7 +80,7 @@ class TritonRows(RowPass):
         self._targets = call.targets.contiguous()
         self._function = as_function(call.pointwise, call.operands)
         self._width = self.width(call.words)
-        room = -(-rows // cuda_rows.ALIGNMENT) * cuda_rows.ALIGNMENT
+        room = -(-rows // plif_rows.ALIGNMENT) * plif_rows.ALIGNMENT
         self._log_normaliser, self._log_p, self._share = torch.empty(3, room, dtype=torch.float32, device=device)
         self._at_once = self._rows_at_once(rows)
         # What the heavier functions keep beside an element must fit in the registers too.
@@ -99,19 +98,16 @@ class TritonRows(RowPass):
         logits = self.logits(call.products)
         amount = call.targets.numel() * call.experts * call.words
         counted = call.of_operands and self.counts_knots(call.pointwise, amount, device)
-        self._knots, self._cuda = None, None
-        chunks: Chunks | None = None
-        if self._function.kind == PLIF:
-            # Triton's kernel for the gradient is also what takes the sums otherwise.
-            if counted or (not call.of_operands and self._in_shared_memory(call.pointwise, amount, device)):
-                chunks = pieces_of = Pieces(call, logits, dtype, self._width)
-                if counted:
-                    self._knots = KnotSums(call, pieces_of, self.tuning.window)
-        elif not network and amount >= self.tuning.cuda_from and cuda_source.available(device):
-            chunks = Chunks(call, logits, dtype, self._width)
-        if chunks is not None and self.tuning.looked_up > 0:
-            self._cuda = CudaRows(call, chunks, self._function, rows, self.tuning.looked_up)
-        sums = groups if self._cuda is None else self._cuda.groups
+        self._knots, self._plif = None, None
+        # Triton's kernel for the gradient is also what takes the sums otherwise.
+        if counted or (not call.of_operands and self._in_shared_memory(call.pointwise, amount, device)):
+            shared = Pieces(call, logits, dtype, self._width)
+            if counted:
+                self._knots = KnotSums(call, shared, self.tuning.window)
+            table, most = self._function.table, self.tuning.looked_up
+            if most > 0 and table is not None:
+                self._plif = PlifRows(call, shared, table, rows, most)
+        sums = groups if self._plif is None else self._plif.groups
         self._bias_sums = torch.zeros(sums if call.of_bias else 0, self._width, device=device)
         apart = counted or (logits != dtype and call.of_logits)
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if apart else None
@@ -167,8 +163,8 @@ class TritonRows(RowPass):
         bias, table, a, b = self._elementwise()
         of_prior = None if self.of_log_prior is None else self.of_log_prior[tokens]
         log_eps = math.log(call.eps) if call.eps > 0 else 0.0
-        if self._cuda is not None:
-            self._cuda.statistics(z, tokens, self._log_normaliser, self._share, self.nll[tokens], of_prior, log_eps)
+        if self._plif is not None:
+            self._plif.statistics(z, tokens, self._log_normaliser, self._share, self.nll[tokens], of_prior, log_eps)
             return
         kernels.statistics[(triton.cdiv(rows, self._at_once),)](
             z,
@@ -217,9 +213,9 @@ class TritonRows(RowPass):
         if not self.call.of_logits:
             return None
         out = z if self._out is None else self._out[: z.shape[0]]
-        if self._cuda is not None:
+        if self._plif is not None:
             of_bias = self._bias_sums if self.call.of_bias else None
-            self._cuda.gradient(z, out, self._log_normaliser, self._share, scale, of_bias)
+            self._plif.gradient(z, out, self._log_normaliser, self._share, scale, of_bias)
         else:
             self._differentiate(z, out, tokens, scale)
         if self._knots is not None:

@@ -1,4 +1,4 @@
-"""Pointwise functions as the GPU kernels take them: see :mod:`suite.kernels.triton_functions` and rows.cu."""
+"""Pointwise functions as the GPU kernels take them: see :mod:`suite.kernels.triton_functions`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Pointwise
 
-# Their kinds, in Triton and in CUDA; sigsoftmax is a GSS with k = 2.
+# Their kinds; sigsoftmax is a GSS with k = 2.
 IDENTITY, SIGSOFTMAX, GSS, PLIF, NETWORK = range(5)
 
 

@@ -4,8 +4,7 @@ Three kernels over a chunk of logits [n K, width], a row a token's expert. ``sta
 lane keeps a sum of its own, so a row is reduced across lanes once, at its end. ``mix`` turns a token's experts into its
 loss and their shares. ``gradient`` reads the rows again, last ones first since they are the likeliest to be in the
 cache still, writes the gradient, and sums it by column for the bias. All statistics and sums are float32 whatever the
-logits are, and in a fixed order (but for PLIF's, see ``add_to_pieces``), so runs repeat bit for bit. Large calls have
-rows.cu do the same.
+logits are, and in a fixed order (but for PLIF's, see ``add_to_pieces``), so runs repeat bit for bit.
 """
 
 from __future__ import annotations

@@ -17,14 +17,14 @@ class Tuning(NamedTuple):
     rows: int = 4
     warps: int = 4
     stages: int = 3  # tiles that are loaded ahead, but for the heavier functions, whose look-ups that slows
-    programs: int = 1000  # at least so many in the gradient's kernel, before its groups of rows grow
+    programs: int = 500  # at least so many in the gradient's kernel, before its groups of rows grow
     wide_logits: bool = True  # float32 logits for float16 operands
     half_gradients: bool = True  # float16 operands of the gradients' products in TF32
     cuda_from: int = 4_000_000  # logits of a call from which on the kernels in CUDA pay, of each of which:
     # Pieces of PLIF whose sums are taken in shared memory; 0: every sum by atomics in global memory.
     window: int = 28_672
-    # Pieces of PLIF whose slopes and starts are looked up there; 0: the row kernels, for any g, are Triton's.
-    looked_up: int = 12_288
+    # Pieces of PLIF whose slopes and starts are looked up there; 0: by Triton.
+    looked_up: int = 28_672
     # Of atomics in global memory: copies of the sums, and whether one instruction adds to both.
     copies: int = 1
     vector_atomics: bool = True

@@ -242,16 +242,13 @@ def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
 
 
 def tiles(x: Inputs, g: Pointwise, arithmetic: str) -> Iterator[Case]:
-    """The row kernels in CUDA beside Triton's, with shapes of its tiles and how far they are loaded ahead."""
-    yield one_pass(x, g, arithmetic)
-    triton = Tuning(looked_up=0)
+    """Shapes of the row kernels' tiles, and how far they are loaded ahead."""
     for tile, rows, warps in ((1024, 2, 2), (2048, 2, 4), (2048, 4, 4), (4096, 4, 4)):
         for programs in (500, 1000):
-            tuning = triton._replace(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
-            note = f", Triton, tile {tile}, {rows} rows, {warps} warps, {programs} programs"
-            yield one_pass(x, g, arithmetic, note, tuning._replace(programs=programs))
+            tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps, programs=programs)
+            yield one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps, {programs} programs", tuning)
     for stages in (1, 2, 4):
-        yield one_pass(x, g, arithmetic, f", Triton, {stages} stages", triton._replace(stages=stages))
+        yield one_pass(x, g, arithmetic, f", {stages} stages", Tuning(stages=stages))
 
 
 def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:

@@ -93,8 +93,6 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
     forms: dict[str, Any] = {"triton": fused.mixture_nll}
     if arithmetic == "float16":
         forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
-    if name in ("identity", "sigsoftmax", "gss"):
-        forms["cuda"] = lambda *a: fused.mixture_nll(*a, None, COUNTED)
     if arithmetic == "tf32":
         forms["triton, TF32 gradients"] = lambda *a: fused.mixture_nll(*a, None, Tuning(half_gradients=False))
     if name.startswith("plif"):  # the others at this size are by global atomics

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cuda_on_cpu import Kernel, compiled
 
-from suite.kernels import cuda_chunks, cuda_source
+from suite.kernels import cuda_source, pieces
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 KERNELS = {
     "pieces.cu": ["locate"],
     "knots.cu": ["prepare", "accumulate", "collect"],
-    "rows.cu": ["statistics", "gradient"],
+    "plif.cu": ["statistics", "gradient"],
 }
 
 
@@ -40,6 +40,6 @@ def knots_on_cpu(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(cuda_source, "kernel", kernel)
     monkeypatch.setattr(cuda_source, "available", lambda device: True)
-    monkeypatch.setattr(cuda_chunks, "limits", lambda device: (3, 8192))
-    monkeypatch.setattr(cuda_chunks, "THREADS", 64)
+    monkeypatch.setattr(pieces, "limits", lambda device: (3, 8192))
+    monkeypatch.setattr(pieces, "THREADS", 64)
     return asked

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from suite.kernels import cuda_chunks
+from suite.kernels import pieces as shared
 from suite.kernels.arithmetic import Products
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call
@@ -123,8 +123,8 @@ def test_the_order_the_window_and_the_blocks_change_no_bit(monkeypatch: pytest.M
     made, z, _, of_z, scale = problem(g, 1.5, TYPES[0], True)
     first = counted(made, z, of_z, scale, 256)
     others = [counted(made, z, of_z, scale, 64), counted(made, z, of_z, scale, 256, 7)]
-    monkeypatch.setattr(cuda_chunks, "limits", lambda device: (5, 2048))
-    monkeypatch.setattr(cuda_chunks, "THREADS", 128)
+    monkeypatch.setattr(shared, "limits", lambda device: (5, 2048))
+    monkeypatch.setattr(shared, "THREADS", 128)
     monkeypatch.setenv("CUDA_ON_CPU_REVERSED", "1")
     others.append(counted(made, z, of_z, scale, 256))
     for other in others:

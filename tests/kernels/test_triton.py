@@ -263,23 +263,3 @@ def test_few_logits_and_frozen_slopes_are_not_counted() -> None:
     assert not rows.counts_knots(Plif(knots=64), rows.tuning.cuda_from - 1, device)
     for other in (Plif(knots=64, frozen=True), Plif(knots=5), Identity()):
         assert not rows.counts_knots(other, rows.tuning.cuda_from, device)
-
-
-@pytest.mark.parametrize("name", ["identity", "sigsoftmax", "gss"])
-def test_large_calls_take_the_kernels_in_cuda(name: str, knots_on_cpu: list[str]) -> None:
-    """Chunks of a few tokens with a bias, a prior, weights and eps: every gradient is Triton's."""
-    g, tokens, words, size = function(name), 10, 77, 6
-    contexts, weight, offset = leaf(tokens, 3, size), leaf(words, size), leaf(words)
-    log_prior = torch.log_softmax(torch.randn(tokens, 3), -1).requires_grad_()
-    share = torch.rand(tokens).requires_grad_()
-    targets = torch.randint(words, (tokens,))
-    leaves = (contexts, log_prior, weight, offset, share)
-
-    def loss(tuning: Tuning) -> list[torch.Tensor]:
-        found, nll = fused.mixture_nll(*leaves[:4], targets, g, share, 1e-2, 4000, "float32", None, tuning)
-        return [found, nll, *torch.autograd.grad(found, leaves)]
-
-    slow = loss(COUNTED._replace(looked_up=0))
-    assert knots_on_cpu == []
-    torch.testing.assert_close(loss(COUNTED), slow, rtol=2e-5, atol=1e-6)
-    assert knots_on_cpu == ["statistics", "gradient"]

@@ -1,4 +1,4 @@
-"""The row kernels in CUDA, in place of Triton's: see rows.cu.
+"""The row kernels of a PLIF whose table lies in shared memory, in place of Triton's three: see plif.cu.
 
 They give what :func:`suite.kernels.triton_rows.statistics`, :func:`suite.kernels.triton_rows.mix` and
 :func:`suite.kernels.triton_rows.gradient` give.
@@ -9,42 +9,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from suite.kernels.cuda_chunks import Chunks
-from suite.kernels.fused_functions import Function
 from suite.kernels.one_pass import Call
 from suite.kernels.pieces import Pieces
 
-_SOURCE = "rows.cu"
-_BYTES = 8  # of shared memory a piece of a PLIF: slope and start
+_SOURCE = "plif.cu"
+_BYTES = 8  # of shared memory a piece: slope and start
 ALIGNMENT = 4  # rows, of what is read by several rows at once
 
 
-class CudaRows:
-    """Statistics and gradients for one call, chunk after chunk.
+class PlifRows:
+    """Look-ups for one call, chunk after chunk.
 
     Args:
         call: the call.
-        chunks: its chunks; a PLIF's are its pieces.
-        function: g; not a network.
+        pieces: its pieces.
+        table: slope and start of every piece [knots], as one int64.
         rows: of the largest chunk.
-        window: pieces of a PLIF in shared memory, at most; fewer where they do not fit or there are fewer.
+        window: pieces in shared memory, at most; fewer where they do not fit or there are fewer.
     """
 
-    def __init__(self, call: Call, chunks: Chunks, function: Function, rows: int, window: int) -> None:
+    def __init__(self, call: Call, pieces: Pieces, table: Tensor, rows: int, window: int) -> None:
         device = call.targets.device
-        self._call, self._chunks, self._function = call, chunks, function
+        self._call, self._pieces, self._table = call, pieces, table
         self._targets = call.targets.contiguous()
-        self._window, self._sample = 0, chunks.bias
-        if isinstance(chunks, Pieces):
-            self._window, self._sample = min(window, chunks.shared // _BYTES, chunks.knots) // 2 * 2, chunks.sample
-        self._table = self._sample if function.table is None else function.table
-        self._statistics, self._gradient = (
-            chunks.kernel(_SOURCE, name, FUNCTION=function.kind) for name in ("statistics", "gradient")
-        )
-        self._warps = chunks.blocks * chunks.threads // 32
-        # What a warp takes at a time, as rows.cu has it.
-        self._rows = 16 // chunks.taken
-        self._segments = -(-chunks.width // (32 * chunks.taken))
+        self._window = min(window, pieces.shared // _BYTES, pieces.knots) // 2 * 2
+        self._statistics, self._gradient = (pieces.kernel(_SOURCE, name) for name in ("statistics", "gradient"))
+        self._warps = pieces.blocks * pieces.threads // 32
+        # What a warp takes at a time, as plif.cu has it.
+        self._rows = 16 // pieces.taken
+        self._segments = -(-pieces.width // (32 * pieces.taken))
         self._log_p = torch.empty(rows, device=device)
         self._columns = torch.empty(-(-rows // ALIGNMENT) * ALIGNMENT, dtype=torch.int32, device=device)
         self._parts = torch.empty(self._rows * (self._warps + rows), 2, device=device)
@@ -72,17 +65,17 @@ class CudaRows:
             of_log_prior: [tokens, experts], to be filled; None: not wanted.
             log_eps: the logarithm of eps, if that is not zero.
         """
-        call, chunks, unused = self._call, self._chunks, self._log_p
-        chunks.locate(z)
+        call, pieces, unused = self._call, self._pieces, self._log_p
+        pieces.locate(z)
         weighted = isinstance(call.row_weight, Tensor)
         self._statistics.launch(
-            chunks.blocks,
-            chunks.threads,
+            pieces.blocks,
+            pieces.threads,
             z,
-            chunks.bias,
+            pieces.bias,
             self._targets[tokens],
             self._table,
-            self._sample,
+            pieces.sample,
             unused if call.log_prior is None else call.log_prior[tokens],
             call.row_weight[tokens] if isinstance(call.row_weight, Tensor) else unused,
             log_normaliser,
@@ -95,19 +88,18 @@ class CudaRows:
             self._arrived,
             self._scored,
             z.shape[0],
-            chunks.width,
+            pieces.width,
             call.words,
             call.experts,
             int(call.log_prior is not None),
             int(weighted),
             int(call.eps > 0),
             int(of_log_prior is not None),
-            self._function.size,
+            pieces.knots,
             self._window,
             log_eps,
             1.0 if isinstance(call.row_weight, Tensor) else float(call.row_weight),
-            self._function.a,
-            self._function.b,
+            *pieces.line,
             shared=_BYTES * self._window,
         )
 
@@ -130,34 +122,33 @@ class CudaRows:
             scale: a factor, a power of two.
             of_bias: [groups, width], to which the sums over groups of rows are added; None: not wanted.
         """
-        chunks, rows = self._chunks, z.shape[0]
+        pieces, rows = self._pieces, z.shape[0]
         groups = self._groups(rows)
         size = -(-rows // (groups * self._rows)) * self._rows
         self._gradient.launch(
-            chunks.blocks,
-            chunks.threads,
+            pieces.blocks,
+            pieces.threads,
             z,
             out,
-            chunks.bias,
+            pieces.bias,
             self._table,
-            self._sample,
+            pieces.sample,
             log_normaliser,
             share,
             self._columns,
             scale if isinstance(scale, Tensor) else self._log_p,
             share if of_bias is None else of_bias,
             rows,
-            chunks.width,
+            pieces.width,
             self._call.words,
-            self._function.size,
+            pieces.knots,
             self._window,
             -(-rows // size),
             size,
             int(isinstance(scale, Tensor)),
             int(of_bias is not None),
             1.0 if isinstance(scale, Tensor) else float(scale),
-            self._function.a,
-            self._function.b,
+            *pieces.line,
             shared=_BYTES * self._window,
         )
 

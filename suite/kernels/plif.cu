@@ -1,15 +1,15 @@
-// The statistics of a chunk of logits and their gradient, as triton_rows.py has them, for every g but the network.
+// The statistics of a chunk of logits and their gradient, as triton_rows.py has them, for g a PLIF, with the part of its
+// table that nearly every logit needs in shared memory. (Of a lighter g the same kernels are no faster than Triton's:
+// the memory bounds both.)
 //
-// Fewer instructions a logit, and all loads of a warp under way at once; and for a PLIF, the part of its table that
-// nearly every logit needs lies in shared memory. A gather of a warp from global memory is served about one address at
-// a time, one from shared memory by 32 banks. An entry (slope, start) is kept as one number of 8 bytes: these go by half
-// warps, each on 16 pairs of banks, and 16 random ones meet 3.1 times on their fullest pair, so that a warp takes 6.2
-// clocks; two gathers of 4 bytes would take 3.5 each, and an instruction more. A logit whose piece is not there finds it
-// in global memory, with the same bits.
+// A gather of a warp from global memory is served about one address at a time, one from shared memory by 32 banks. An
+// entry (slope, start) is kept as one number of 8 bytes: these go by half warps, each on 16 pairs of banks, and 16
+// random ones meet 3.1 times on their fullest pair, so that a warp takes 6.2 clocks; two gathers of 4 bytes would take
+// 3.5 each, and an instruction more. A logit whose piece is not there finds it in global memory, with the same bits.
 //
 // There is one block to a multiprocessor, so both kernels cut a chunk into as many equal parts as there are warps.
 //
-// Defines: those of pieces.cu, and FUNCTION, a kind of triton_functions.py.
+// Defines: those of pieces.cu.
 
 #include "pieces.cu"
 
@@ -44,12 +44,8 @@ constexpr int ROWS = 16 / TAKEN;  // that a warp takes at a time: enough loads u
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST = -3.0e38f;
 #define MINUS_INFINITY __int_as_float(0xff800000)
-// What a PLIF's look-ups leave no registers for: steps whose loads are under way together, and rows loaded ahead.
-constexpr int STEPS = FUNCTION == 3 ? 1 : 2;
-constexpr bool AHEAD = FUNCTION != 3;
 constexpr float LOWEST = 1e-26f, HIGHEST = 1e35f;  // sums between these have lost nothing to float32's range
 
-#if FUNCTION == 3
 constexpr float DEVIATIONS = 5.0f;  // of the sample to either side that are worth loading
 constexpr int LOADED = 7;            // pairs of pieces that a thread loads at once
 constexpr float AROUND = 64.0f;     // pieces more: a sample of equal logits has no deviation
@@ -59,16 +55,12 @@ struct Function {
     const float2* far;   // (slope, start) of every piece
     unsigned origin, held;  // the first piece, as float32 bits of 2^23 and it; how many
     Knots knots;
-
-    // What `apply` divides a slope by.
-    __device__ __forceinline__ float unit() const { return knots.per_unit; }
 };
 
-// g, a PLIF of `count` pieces with bound `a` and `b` pieces per unit. Loads those around the sample, at most `window`,
-// into the block's shared memory.
-__device__ __forceinline__ Function made(float a, float b, const float2* pieces, const Sample* sample, int count,
-                                         int window, unsigned char* pool) {
-    const Knots knots{count, a, b, 2.0f * a / float(count)};
+// g, with the pieces around the sample, at most `window`, loaded into the block's shared memory.
+__device__ __forceinline__ Function hold(float bound, float per_unit, const float2* pieces, const Sample* sample,
+                                         int count, int window, unsigned char* pool) {
+    const Knots knots{count, bound, per_unit, 2.0f * bound / float(count)};
     const float wanted = 2.0f * (DEVIATIONS * sample->spread + AROUND);
     const int held = int(fminf(wanted, fminf(float(window), float(knots.count)))) & ~1;
     const float first = floorf(sample->centre) - float(held / 2);
@@ -98,10 +90,9 @@ __device__ __forceinline__ float2 entry_from_afar(float q, const Function& g, fl
     return make_float2(entry.x * g.knots.length, entry.y);
 }
 
-// N logits: exp(g(z)) = exp(t) f, and g'(z) times the unit.
+// t = g(z) of N logits, and its slope times the length of a piece.
 template <int N>
-__device__ __forceinline__ void apply(const Function& g, const float (&z)[N], float (&t)[N], float (&f)[N],
-                                      float (&slope)[N]) {
+__device__ __forceinline__ void apply(const Function& g, const float (&z)[N], float (&t)[N], float (&slope)[N]) {
     float q[N], rest[N];
     unsigned at[N];
     float2 entry[N];
@@ -125,42 +116,9 @@ __device__ __forceinline__ void apply(const Function& g, const float (&z)[N], fl
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         t[k] = entry[k].x * rest[k] + entry[k].y;
-        f[k] = 1.0f;
         slope[k] = entry[k].x;
     }
 }
-#else
-struct Function {
-    float c, k;
-
-    __device__ __forceinline__ float unit() const { return 1.0f; }
-};
-
-// g, the identity or a GSS with c = `a` and k = `b`; the rest is a PLIF's.
-__device__ __forceinline__ Function made(float a, float b, const float2*, const Sample*, int, int, unsigned char*) {
-    return {a, b};
-}
-
-// N logits: exp(g(z)) = exp(t) f, and g'(z) times the unit.
-template <int N>
-__device__ __forceinline__ void apply(const Function& g, const float (&z)[N], float (&t)[N], float (&f)[N],
-                                      float (&slope)[N]) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-        t[k] = z[k], f[k] = 1.0f, slope[k] = 1.0f;
-#if FUNCTION != 0
-        // Of exp(-|x|), not exp(-x): the sigmoid of a logit far below zero is not zero beside others like it.
-        const float x = z[k] - g.c, u = ex2(-fabsf(x) * LOG2E), y = __fdividef(1.0f, 1.0f + u);
-        const float below = (x >= 0.0f ? u : 1.0f) * y;
-#if FUNCTION == 1
-        t[k] += fminf(x, 0.0f), f[k] = y, slope[k] += below;
-#else
-        t[k] += (g.k - 1.0f) * (fminf(x, 0.0f) - __logf(1.0f + u)), slope[k] += (g.k - 1.0f) * below;
-#endif
-#endif
-    }
-}
-#endif
 
 __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll
@@ -189,15 +147,15 @@ __device__ float2 sum_by_running_maximum(const Stretch& on, unsigned long long b
         for (unsigned k = 0; k < TAKEN; ++k) {
             const unsigned column = step * COLUMNS + k * 32 + threadIdx.x % 32;
             if (column >= on.words) break;
-            float z[1] = {single(on.logits, begin + column)}, t[1], f[1], slope[1];
+            float z[1] = {single(on.logits, begin + column)}, t[1], slope[1];
 #if BIAS
             z[0] += on.bias[column];
 #endif
-            apply(g, z, t, f, slope);
+            apply(g, z, t, slope);
             const float difference = t[0] - largest;
             // One of the two exponentials of a running maximum is always that of zero.
             const float smaller = ex2(-fabsf(difference) * LOG2E);
-            total = difference > 0.0f ? total * smaller + f[0] : total + smaller * f[0];
+            total = difference > 0.0f ? total * smaller + 1.0f : total + smaller;
             largest = fmaxf(largest, t[0]);
         }
     }
@@ -221,7 +179,7 @@ __device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const
 #endif
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-            float z[AT_ONCE], t[AT_ONCE], f[AT_ONCE], slope[AT_ONCE];
+            float z[AT_ONCE], t[AT_ONCE], slope[AT_ONCE];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
                 z[k] = taken[r].value(part + k);
@@ -229,10 +187,10 @@ __device__ __forceinline__ void add_step(const Stretch& on, unsigned step, const
                 z[k] += offset[k];
 #endif
             }
-            apply(g, z, t, f, slope);
+            apply(g, z, t, slope);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
-                const float power = ex2(t[k] * LOG2E) * f[k];
+                const float power = ex2(t[k] * LOG2E);
                 total[r] += MASKED && column + part + k >= on.words ? 0.0f : power;
             }
         }
@@ -287,8 +245,8 @@ __device__ __forceinline__ bool completes(unsigned* counter, unsigned done, unsi
 
 // Log-normalisers of a chunk's rows, log p of their targets, the tokens' losses and their experts' shares.
 //
-// `logits` [rows, width]; `bias` [width]; `targets` [rows / experts]. For a PLIF, `pieces` [count], at 16 bytes, and
-// `window`, room for them in the dynamic shared memory; `a` and `b` are g's numbers. Out: `lse`, `log_p` and `columns`,
+// `logits` [rows, width]; `bias` [width]; `targets` [rows / experts]; `pieces` [count], at 16 bytes; `window`, room for
+// them in the dynamic shared memory. Out: `lse`, `log_p` and `columns`,
 // the targets as int32, [rows] each; `nll` [tokens], `shares` and, if `prior_wanted`, `of_prior` [tokens, experts].
 // `parts` [ROWS (warps + rows)] is for the warps' sums, `arrived` [rows] counts those of every ROWS rows, and `scored`
 // [tokens] the experts of a token; both are zero before and after.
@@ -302,8 +260,8 @@ statistics(const void* logits, const float* __restrict__ bias, const long long* 
            const float2* __restrict__ pieces, const Sample* __restrict__ sample, const float* log_prior,
            const float* weights, float* lse, float* log_p, int* columns, float* nll, float* shares, float* of_prior,
            float2* parts, unsigned* arrived, unsigned* scored, int rows, int width, int words, int experts, int mixed,
-           int weighted, int with_eps, int prior_wanted, int count, int window, float log_eps, float uniform, float a,
-           float b) {
+           int weighted, int with_eps, int prior_wanted, int count, int window, float log_eps, float uniform,
+           float bound, float per_unit) {
     const unsigned lane = threadIdx.x % 32, block_warps = blockDim.x / 32;
     const unsigned warp = blockIdx.x * block_warps + threadIdx.x / 32;
     const unsigned steps = (unsigned(words) + COLUMNS - 1) / COLUMNS, whole = unsigned(words) / COLUMNS;
@@ -312,7 +270,7 @@ statistics(const void* logits, const float* __restrict__ bias, const long long* 
     if (blockIdx.x * block_warps * share >= all) return;
 
     DYNAMIC_SHARED(pool);
-    const Function g = made(a, b, pieces, sample, count, window, pool);
+    const Function g = hold(bound, per_unit, pieces, sample, count, window, pool);
     const Mixture mixture{log_prior, weights,  nll,      shares,       of_prior, unsigned(experts),
                           mixed,     weighted, with_eps, prior_wanted, log_eps,  uniform};
     Stretch on{logits, bias, {}, 0, 0, unsigned(width), unsigned(words)};
@@ -324,7 +282,6 @@ statistics(const void* logits, const float* __restrict__ bias, const long long* 
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)  // a row that is not there is read as the last one
             on.begin[r] = (unsigned long long)(min(group * ROWS + r, unsigned(rows) - 1)) * unsigned(width);
-#pragma unroll STEPS
         for (unsigned step = on.from; step < min(on.to, whole); ++step) add_step<false>(on, step, g, total);
         if (on.to > whole) add_step<true>(on, whole, g, total);
 #pragma unroll
@@ -355,12 +312,12 @@ statistics(const void* logits, const float* __restrict__ bias, const long long* 
         if (lane < ROWS && row < past) {
             const int target = int(targets[row / mixture.experts]);
             const unsigned long long there = (unsigned long long)(row) * unsigned(width) + unsigned(target);
-            float z[1] = {single(logits, there)}, t[1], f[1], slope[1];
+            float z[1] = {single(logits, there)}, t[1], slope[1];
 #if BIAS
             z[0] += bias[target];
 #endif
-            apply(g, z, t, f, slope);
-            lse[row] = mine, log_p[row] = t[0] + logf(f[0]) - mine, columns[row] = target;
+            apply(g, z, t, slope);
+            lse[row] = mine, log_p[row] = t[0] - mine, columns[row] = target;
         }
         for (unsigned token = group * ROWS / mixture.experts; token * mixture.experts < past; ++token) {
             const unsigned begin = max(group * ROWS, token * mixture.experts);
@@ -400,7 +357,7 @@ __device__ __forceinline__ void differentiate(const Taken<LOGITS> (&taken)[ROWS]
         Taken<GRADIENT> made;
 #pragma unroll
         for (int part = 0; part < TAKEN; part += AT_ONCE) {
-            float z[AT_ONCE], t[AT_ONCE], f[AT_ONCE], slope[AT_ONCE];
+            float z[AT_ONCE], t[AT_ONCE], slope[AT_ONCE];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
                 z[k] = taken[r].value(part + k);
@@ -408,10 +365,10 @@ __device__ __forceinline__ void differentiate(const Taken<LOGITS> (&taken)[ROWS]
                 z[k] += offset[part + k];
 #endif
             }
-            apply(g, z, t, f, slope);
+            apply(g, z, t, slope);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; ++k) {
-                float p = ex2(t[k] * LOG2E - numbers.against[r]) * f[k];
+                float p = ex2(t[k] * LOG2E - numbers.against[r]);
                 if (!PLAIN && column + part + k == numbers.target[r]) p -= 1.0f;
                 float of_z = numbers.part[r] * p * slope[k];
                 if (!PLAIN && column + part + k >= words) of_z = 0.0f;
@@ -442,15 +399,15 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
 gradient(const void* logits, void* out, const float* __restrict__ bias, const float2* __restrict__ pieces,
          const Sample* __restrict__ sample, const float* __restrict__ lse, const float* __restrict__ shares,
          const int* __restrict__ columns, const float* __restrict__ scale, float* of_bias, int rows, int width,
-         int words, int count, int window, int groups, int size, int scaled, int summed, float host_scale, float a,
-         float b) {
+         int words, int count, int window, int groups, int size, int scaled, int summed, float host_scale,
+         float bound, float per_unit) {
     const unsigned segments = (unsigned(width) + COLUMNS - 1) / COLUMNS, units = unsigned(groups) * segments;
     const unsigned block_warps = blockDim.x / 32, warp = blockIdx.x * block_warps + threadIdx.x / 32;
     if (blockIdx.x * block_warps >= units) return;
 
     DYNAMIC_SHARED(pool);
-    const Function g = made(a, b, pieces, sample, count, window, pool);
-    const float factor = scaled ? *scale : host_scale, by = factor * g.unit(), back = 1.0f / factor;
+    const Function g = hold(bound, per_unit, pieces, sample, count, window, pool);
+    const float factor = scaled ? *scale : host_scale, by = factor * g.knots.per_unit, back = 1.0f / factor;
     for (unsigned unit = warp; unit < units; unit += gridDim.x * block_warps) {
         const unsigned group = unit / segments, segment = (unit - group * segments) * COLUMNS;
         const unsigned column = segment + threadIdx.x % 32 * TAKEN;
@@ -462,24 +419,12 @@ gradient(const void* logits, void* out, const float* __restrict__ bias, const fl
 #pragma unroll
         for (int k = 0; k < TAKEN; ++k) offset[k] = bias[column + k];
 #endif
-        const auto load = [&](Taken<LOGITS>(&to)[ROWS], unsigned row) {
+        for (unsigned row = group * unsigned(size); row < last; row += ROWS) {
+            Taken<LOGITS> taken[ROWS];
 #pragma unroll
             for (int r = 0; r < ROWS; ++r) {
                 const unsigned long long here = min(row + r, unsigned(rows) - 1);
-                to[r].load(logits, here * unsigned(width) + column);
-            }
-        };
-        Taken<LOGITS> next[ROWS];
-        if (AHEAD) load(next, group * unsigned(size));
-        for (unsigned row = group * unsigned(size); row < last; row += ROWS) {
-            Taken<LOGITS> taken[ROWS];
-            if (AHEAD) {
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r) taken[r] = next[r];
-                // Written in the meantime by nobody else: no other warp has these columns of these rows.
-                if (row + ROWS < last) load(next, row + ROWS);
-            } else {
-                load(taken, row);
+                taken[r].load(logits, here * unsigned(width) + column);
             }
             RowNumbers numbers;
             unsigned normaliser[ROWS], share[ROWS];
