@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.nn import functional
 
 from suite.kernels import one_pass, pieces, plif_rows
 from suite.kernels import triton_rows as kernels
@@ -28,7 +29,9 @@ from suite.models.heads.learnable import Plif
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.recipe import Arithmetic
 
-_ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two
+# Elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two, the vocabulary
+# as the fastest of two output dimensions, and what a half-precision product sums over.
+_ALIGN, _DEPTH = 16, 8
 
 
 def mixture_nll(
@@ -58,8 +61,12 @@ def mixture_nll(
     products = Products(arithmetic, contexts)
     logits, gradients = rows.logits(products), rows.gradients(products)
     kind = 0 if logits.itemsize == 2 else 1 if logits == gradients else 2
+    if arithmetic != "float32" and projection is None and weight.shape[1] % _DEPTH:
+        extra = (0, -weight.shape[1] % _DEPTH)
+        contexts, weight = functional.pad(contexts, extra), functional.pad(weight, extra)
     # A chunk costs a pass over the weight's gradient: where that is large, chunks are too.
-    budget = chunk_bytes or max(chosen.chunk_bytes[kind], weight.numel() * 4 // 6)
+    passed = weight.numel() * 4
+    budget = chunk_bytes or max(chosen.chunk_bytes[kind], min(3 * passed, chosen.enough_bytes), passed // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
     counted = rows.counts_knots(pointwise, targets.numel() * experts * weight.shape[0], contexts.device)
     if counted and kind == 1:  # the gradient no longer takes the logits' place

@@ -11,6 +11,7 @@ class Tuning(NamedTuple):
     # Logits of one chunk, half-precision or float32, the last with gradients beside them: large chunks for the
     # products, small ones for the memory.
     chunk_bytes: tuple[int, int, int] = (52 * 2**20, 104 * 2**20, 72 * 2**20)
+    enough_bytes: int = 160 * 2**20  # of a chunk that is larger because the weight is
     # Elements a program holds at a time in each kernel, and most rows it does so for at once.
     statistics_tile: int = 2048
     gradient_tile: int = 2048

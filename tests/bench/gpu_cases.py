@@ -273,6 +273,16 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
         yield f"PLIF, one softmax, {arithmetic}", one, list(plif_forms(one, arithmetic))
     few = Inputs.random(140, 1, 400, 10_000)
     yield "PLIF, few logits", few, list(plif_forms(few, "tf32"))
+    wide = Inputs.random(1050, 15, 300, 33_278)
+    for arithmetic in ("float16", "bfloat16"):
+        yield (
+            f"WikiText-2, {arithmetic}",
+            wide,
+            [
+                one_pass(wide, Identity(), arithmetic, f", {mib} MiB", Tuning((mib * MIB,) * 3, enough_bytes=0))
+                for mib in (72, 112, 160, 240)
+            ],
+        )
     y = Inputs.random(*SHAPES["large"])
     large = [(64, 2048, 4), (128, 2048, 4), (192, 2048, 4), (256, 2048, 4), (128, 4096, 4)]
     yield (
@@ -281,6 +291,8 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
         [
             one_pass(y, Identity(), "bfloat16", f", {mib} MiB, tile {tile}", tuning)
             for mib, tile, rows in large
-            for tuning in [Tuning((mib * MIB, mib * MIB), statistics_tile=tile, gradient_tile=tile, rows=rows)]
+            for tuning in [
+                Tuning((mib * MIB,) * 3, enough_bytes=0, statistics_tile=tile, gradient_tile=tile, rows=rows)
+            ]
         ],
     )
