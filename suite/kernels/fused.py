@@ -66,7 +66,8 @@ def mixture_nll(
         contexts, weight = functional.pad(contexts, extra), functional.pad(weight, extra)
     # A chunk costs a pass over the weight's gradient: where that is large, chunks are too.
     passed = weight.numel() * 4
-    budget = chunk_bytes or max(chosen.chunk_bytes[kind], min(3 * passed, chosen.enough_bytes), passed // 6)
+    large = chosen.large_bytes if passed >= chosen.large_from else 0
+    budget = chunk_bytes or max(chosen.chunk_bytes[kind], large, passed // 6)
     experts = contexts.shape[1] if projection is None else projection.experts
     counted = rows.counts_knots(pointwise, targets.numel() * experts * weight.shape[0], contexts.device)
     if counted and kind == 1:  # the gradient no longer takes the logits' place

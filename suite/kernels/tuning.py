@@ -11,7 +11,9 @@ class Tuning(NamedTuple):
     # Logits of one chunk, half-precision or float32, the last with gradients beside them: large chunks for the
     # products, small ones for the memory.
     chunk_bytes: tuple[int, int, int] = (52 * 2**20, 104 * 2**20, 72 * 2**20)
-    enough_bytes: int = 160 * 2**20  # of a chunk that is larger because the weight is
+    # That of a weight of so many bytes.
+    large_bytes: int = 240 * 2**20
+    large_from: int = 32 * 2**20
     # Elements a program holds at a time in each kernel, and most rows it does so for at once.
     statistics_tile: int = 2048
     gradient_tile: int = 2048

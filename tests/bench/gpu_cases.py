@@ -279,7 +279,7 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
             f"WikiText-2, {arithmetic}",
             wide,
             [
-                one_pass(wide, Identity(), arithmetic, f", {mib} MiB", Tuning((mib * MIB,) * 3, enough_bytes=0))
+                one_pass(wide, Identity(), arithmetic, f", {mib} MiB", Tuning((mib * MIB,) * 3, large_bytes=0))
                 for mib in (72, 112, 160, 240)
             ],
         )
@@ -292,7 +292,7 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
             one_pass(y, Identity(), "bfloat16", f", {mib} MiB, tile {tile}", tuning)
             for mib, tile, rows in large
             for tuning in [
-                Tuning((mib * MIB,) * 3, enough_bytes=0, statistics_tile=tile, gradient_tile=tile, rows=rows)
+                Tuning((mib * MIB,) * 3, large_bytes=0, statistics_tile=tile, gradient_tile=tile, rows=rows)
             ]
         ],
     )
