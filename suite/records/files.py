@@ -53,7 +53,7 @@ class _Scratch(io.FileIO):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of ``path`` in one step once the block ends; its folder is made if missing.
+    """A file to write, which takes the place of ``path`` in one step once the block ends; its folder need not exist.
 
     A reader, or a machine that loses power, sees the old file or the new one and never a part. What a killed writer of
     ``path`` left behind is removed.

@@ -294,6 +294,8 @@ def _connect(store: Store, uri: str) -> tuple[MlflowClient, str]:
         # Two processes that create the tables of one file leave it broken for every later one.
         if stack.enter_context(file_lock(Path(f"{database}.lock"), wait=60)) is None:
             raise RegistryUnavailable(f"another process holds {database}.lock for more than a minute")
+        if not database.exists():
+            _make_database(database)
         client = MlflowClient(tracking_uri=uri)
         artifacts = artifact_folder(store)
         artifacts.mkdir(parents=True, exist_ok=True)  # its presence tells a client of a server that it may write here
@@ -301,6 +303,18 @@ def _connect(store: Store, uri: str) -> tuple[MlflowClient, str]:
         connection = stack.enter_context(closing(sqlite3.connect(database)))
         connection.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time; stays with the file
     return client, experiment_id
+
+
+def _make_database(path: Path) -> None:
+    """Have MLflow make its tables in one step: killed in the middle, it leaves a file that it never opens again."""
+    from mlflow import MlflowClient
+
+    scratch = path.with_name(f".{path.name}.new")
+    for left in (scratch, scratch.with_name(scratch.name + "-journal")):
+        left.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{scratch}")._tracking_client.store.engine.dispose()
+    os.replace(scratch, path)
 
 
 def _experiment(client: MlflowClient, artifacts: str | None) -> str:

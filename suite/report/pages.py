@@ -49,8 +49,8 @@ class Report:
         (``torture``) are filled where they are.
 
         Raises:
-            InputError: a file cannot be read, its markers are wrong, a benchmark or ``torture.json`` is no table, a figure
-                is no picture.
+            InputError: a file cannot be read, its markers are wrong, a benchmark or ``torture.json`` is no table, or a
+                figure is no picture.
         """
         board = build(self.records, self.published, tasks=self.tasks, show="all")
         evidence = Evidence.of(self.records, self.tasks, load_benchmarks(self.results / "benchmarks"))
