@@ -338,6 +338,8 @@ def _open_registry(root: str, barrier: Any, outcomes: Any) -> None:
 
 @pytest.mark.timeout(120)
 def test_four_processes_may_open_a_registry_that_does_not_exist_yet(store):
+    store.root.mkdir()
+    (store.root / ".mlflow.db.new").write_text("what a kill in the middle of its making leaves")
     context = multiprocessing.get_context("spawn")
     barrier, outcomes = context.Barrier(4), context.Queue()
     arguments = (str(store.root), barrier, outcomes)
@@ -348,6 +350,7 @@ def test_four_processes_may_open_a_registry_that_does_not_exist_yet(store):
     for process in processes:
         process.join()
     assert found == ["1"] * 4
+    assert not (store.root / ".mlflow.db.new").exists()
     connection = sqlite3.connect(store.root / "mlflow.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()

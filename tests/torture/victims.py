@@ -58,20 +58,20 @@ class Operations:
         else:
             return
         if isinstance(path, (str, bytes, os.PathLike)):
-            self._met(os.path.abspath(os.fsdecode(path)))
+            self._met(os.fsdecode(path))
 
     def _flushed(self, descriptor: int) -> None:
-        self._met(os.readlink(f"/proc/self/fd/{descriptor}"))
+        self._met(os.readlink(f"/proc/self/fd/{descriptor}"), None)
         self._flush(descriptor)
 
-    def _met(self, path: str) -> None:
-        if not path.startswith(self._folder):
+    def _met(self, path: str, *named: None) -> None:
+        if not os.path.abspath(path).startswith(self._folder):
             return
         self.count += 1
         if self.count == self._kill:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._first and self._first <= self.count <= self._last:
-            raise OSError(self._errno, os.strerror(self._errno), path)
+            raise OSError(self._errno, os.strerror(self._errno), *(named or (path,)))
 
 
 def _commit() -> tuple[None, None]:
