@@ -57,7 +57,15 @@ class Nursery:
 
     def run(self, desk: Path, *commands: Sequence[str], **fault: float) -> Ending:
         """The commands in a fresh process with the working directory ``desk``."""
-        return Ending(**self._ask({"folder": str(desk), "commands": commands, "fault": fault}))
+        return self.run_at_once([(commands, fault)], desk)[0]
+
+    def run_at_once(
+        self, orders: Sequence[tuple[Sequence[Sequence[str]], dict[str, float]]], desk: Path
+    ) -> list[Ending]:
+        """Commands and fault of each of several processes that work in ``desk`` at the same time."""
+        folder = str(desk)
+        asked = [{"folder": folder, "commands": commands, "fault": fault} for commands, fault in orders]
+        return [Ending(**ending) for ending in self._ask(asked)]
 
     def _ask(self, order: Any) -> Any:
         assert self._process.stdin is not None

@@ -1,4 +1,4 @@
-"""A process that has imported everything and forks a victim for each order: one JSON line in, one out.
+"""A process that has imported everything and forks victims: a JSON list of orders in, a list of endings out.
 
 An order holds ``folder`` (the victim's working directory), ``commands`` (lists of arguments of `suite`, run until one
 does not give 0) and ``fault``, one of
@@ -122,8 +122,8 @@ def _drain(descriptors: dict[int, str], pid: int, seconds: float | None) -> dict
     return {name: content.decode() for name, content in text.items()}
 
 
-def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Fork a victim and say what became of it."""
+def begin(order: dict[str, Any]) -> tuple[int, dict[int, str]]:
+    """Fork a victim; its process id, and where it can be read by name."""
     pipes = {name: os.pipe() for name in ("out", "err", "operations")}
     pid = os.fork()
     if pid == 0:
@@ -141,9 +141,18 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             os._exit(code)
     for _, write in pipes.values():
         os.close(write)
-    said = _drain({read: name for name, (read, _) in pipes.items()}, pid, order["fault"].get("seconds"))
-    _, status = os.waitpid(pid, 0)
-    return {**said, "operations": int(said["operations"] or 0), "status": os.waitstatus_to_exitcode(status)}
+    return pid, {read: name for name, (read, _) in pipes.items()}
+
+
+def run(orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fork a victim an order, all at once, and say what became of each. Only the first may have a time to die at."""
+    endings = []
+    for order, (pid, descriptors) in [(order, begin(order)) for order in orders]:
+        said = _drain(descriptors, pid, order["fault"].get("seconds"))
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        endings.append({**said, "operations": int(said["operations"] or 0), "status": code})
+    return endings
 
 
 def _import_everything(also: list[str]) -> None:
