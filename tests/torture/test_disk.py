@@ -54,7 +54,7 @@ def test_a_run(
         f"operation n {'fails' if once else 'and all after it fail'} ({errno.errorcode[number]}), n = 1, 2, ... "
         "until none does",
     )
-    for n in each(seldom, fast=2):
+    for n in each(seldom, fast=1):
         desk = make_desk(tmp_path / str(n))
         failed = nursery.run(desk, SELDOM, fail=n, last=n if once else 10**6, errno=number)
         good = Store(desk / "results").load()
@@ -71,7 +71,7 @@ def test_a_run(
 
 def test_a_write_that_does_not_fit(nursery: Nursery, undisturbed: Path, tmp_path: Path, tally: Counted) -> None:
     row = tally("a file cannot grow, during a run", "the kernel refuses bytes beyond a limit (RLIMIT_FSIZE)")
-    for largest in (0, 4000, 100, 500, 1000, 1500, 2000, 3000, 5000, 6000)[: times(2, 10)]:
+    for largest in (0, 4000, 100, 500, 1000, 1500, 2000, 3000, 5000, 6000)[: times(1, 10)]:
         desk = make_desk(tmp_path / str(largest))
         failed = nursery.run(desk, SELDOM, largest=largest)
         again = nursery.run(desk, SELDOM)

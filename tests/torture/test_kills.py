@@ -40,7 +40,7 @@ def test_a_run(nursery: Nursery, undisturbed: Path, operations: int, tmp_path: P
     row = tally(
         "a runner is killed", "SIGKILL before a file operation or at a random time, from the first step to the last"
     )
-    for place, moment in enumerate(moments(times(5, 130), operations, 1.0, last=times(1, 24))):
+    for place, moment in enumerate(moments(times(3, 130), operations, 1.0, last=times(1, 24))):
         desk = make_desk(tmp_path / str(place))
         killed = nursery.run(desk, RUN, **moment)
         had_checkpoint = bool(checkpoints(desk))
@@ -77,7 +77,7 @@ def test_a_report(nursery: Nursery, undisturbed: Path, tmp_path: Path, tally: Co
     nursery.run(desk, REPORT)
     whole = pages(desk)
     desk = shutil.copytree(undisturbed, tmp_path / "killed")
-    for moment in moments(times(2, 30), operations * 3, 0.6, last=1):
+    for moment in moments(times(1, 30), operations * 3, 0.6, last=1):
         killed = nursery.run(desk, REPORT, **moment)
         again = nursery.run(desk, REPORT)
         row.tried += 1

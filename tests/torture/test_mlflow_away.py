@@ -135,7 +135,7 @@ KINDS = {
 
 
 @pytest.mark.filterwarnings("ignore:Exception in thread")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS if TORTURE else ["late"])
 def test_a_server(
     kind: str,
     made: Callable[[int], Record],

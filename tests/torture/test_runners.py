@@ -37,9 +37,9 @@ def test_two_runners_of_one_task(nursery: Nursery, tmp_path: Path, tally: Counte
     alone = make_desk(tmp_path / "alone")
     assert nursery.run(alone, CELLS).status == 0
     draw = random.Random(5)
-    for place in range(times(2, 30)):
+    for place in range(times(1, 30)):
         desk = make_desk(tmp_path / str(place))
-        fault = {"seconds": draw.uniform(0.1, 1.5)} if place % 2 else {}
+        fault = {} if place % 2 else {"seconds": draw.uniform(0.1, 1.5)}
         runners = nursery.run_at_once([([CELLS], fault), *[([CELLS], {})] * draw.choice((1, 2))], desk)
         rest = nursery.run(desk, CELLS)
         row.tried += 1
