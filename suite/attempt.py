@@ -26,6 +26,7 @@ from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
 from suite.progress import Progress
+from suite.records.files import naming, remove_leftovers
 from suite.records.record import Costs, Environment, LabelRef, Model, Provenance, Record, Status, TaskRef
 from suite.records.store import Store
 from suite.spec import components
@@ -67,6 +68,8 @@ class Attempt:
         self._options = options
         self._dataset, self._data = loaded
         self._folder = options.store.run_dir(spec.run_key)
+        # Attempts hold the run's lock: what lies here was left by one that was killed.
+        remove_leftovers(self._folder)
         self._checkpoint = CheckpointFile(self._folder, spec.run_key)
         self._events = options.store.events(spec.run_key)
         saved = self._checkpoint.load(lambda line: options.progress.say("  " + line)) or {}
@@ -109,6 +112,8 @@ class Attempt:
         except torch.cuda.OutOfMemoryError as error:
             return self._record("failed", f"out of GPU memory: lower batch_size or micro_batch ({first_line(error)})")
         except Exception as error:
+            if self._options.store.is_about(error):
+                raise  # the machine's fault and not the cell's; what is on the disk stays as it is
             write_error_log(self._folder)
             return self._record("failed", f"{type(error).__name__}: {first_line(error)}")
         finally:
@@ -131,12 +136,6 @@ class Attempt:
         with torch.cuda.stream(stream):
             yield
             stream.synchronize()
-
-    def close(self, status: Status) -> None:
-        """After the record is safe: note the end, and drop the checkpoints of a run that will not go on."""
-        self._events.append("end", status=status)
-        if status == "finished":
-            self._checkpoint.remove()
 
     def _start_over(self) -> None:
         self._checkpoint.remove()
@@ -328,7 +327,8 @@ def write_error_log(folder: Path) -> Path:
     """Keep the traceback of the exception at hand in ``error.log`` of a run's folder; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "error.log"
-    path.write_text(traceback.format_exc(), encoding="utf-8")
+    with naming(path):
+        path.write_text(traceback.format_exc(), encoding="utf-8")
     return path
 
 

@@ -13,10 +13,12 @@ import torch
 
 from suite.attempt import Attempt, RunOptions, first_line, write_error_log
 from suite.data.base import Dataset, DistributionData, TextData
-from suite.errors import InputError, Interrupted, SuiteError
-from suite.records.record import Record
+from suite.errors import InputError, Interrupted, RunFailed, SuiteError
+from suite.records.record import Record, Status
+from suite.records.store import Store
 from suite.spec import components
 from suite.spec.run_spec import RunSpec, canonical_json
+from suite.training.checkpoint import CheckpointFile
 
 Outcome = Literal["finished", "failed", "diverged", "interrupted", "skipped", "busy"]
 
@@ -45,6 +47,7 @@ class Runner:
 
         Raises:
             InputError: something no other cell can do without, such as a corpus, is wrong.
+            RunFailed: a file of the results cannot be written; no other cell's could.
             Interrupted: asked to stop; the cell at hand has a checkpoint.
         """
         return Summary([(spec, self._run_cell(spec, index, len(specs))) for index, spec in enumerate(specs, 1)])
@@ -85,20 +88,49 @@ class Runner:
         return Summary([(spec, future.result()) for spec, future in zip(specs, waiting, strict=True)])
 
     def _run_cell(self, spec: RunSpec, index: int, total: int) -> Outcome:
-        with components.using(components.Plugins.from_paths(spec.plugin_paths, spec.plugins)):
-            return self._run_unless_done(spec, f"[{index}/{total}]")
+        try:
+            with components.using(components.Plugins.from_paths(spec.plugin_paths, spec.plugins)):
+                return self._run_unless_done(spec, f"[{index}/{total}]")
+        except OSError as error:
+            if not self._options.store.is_about(error):
+                raise
+            raise RunFailed(
+                f"{error.filename}: {error.strerror}. What was there before is whole; once that is mended, the same "
+                "command goes on from the last checkpoint"
+            ) from error
+
+    def _done(self, spec: RunSpec) -> Record | None:
+        """The cell's finished record, unless it is to be run again all the same."""
+        known = None if self._options.rerun else self._options.store.get(spec.run_key)
+        return known if known is not None and known.status == "finished" else None
+
+    def _close_killed(self, record: Record) -> None:
+        """Finish what a kill between a record and the end of its run left; a rerun that can go on is left alone."""
+        store = self._options.store
+        checkpoint = CheckpointFile(store.run_dir(record.run_key), record.run_key)
+        if not checkpoint.exists():
+            return
+        with store.lock(record.run_key) as ours:
+            saved = checkpoint.load(lambda _line: None) if ours else {"started": None}
+            if saved is None or saved["started"] == record.provenance.started:
+                _close(store, record.run_key, record.status)
 
     def _run_unless_done(self, spec: RunSpec, place: str) -> Outcome:
         store, progress = self._options.store, self._options.progress
         heading = f"{place} {spec.name}"
-        known = store.get(spec.run_key)
-        if known is not None and known.status == "finished" and not self._options.rerun:
+        known = self._done(spec)
+        if known is not None:
+            self._close_killed(known)
             progress.say(f"{heading}: done before (record {spec.run_key[:12]})")
             return "skipped"
         with store.lock(spec.run_key) as ours:
             if not ours:
                 progress.say(f"{heading}: another process is running it")
                 return "busy"
+            # Another process may have finished it between the look above and the lock.
+            if self._done(spec) is not None:
+                progress.say(f"{heading}: done before (record {spec.run_key[:12]})")
+                return "skipped"
             progress.say(heading)
             if self._options.packed:
                 progress = progress.named(place)
@@ -109,7 +141,7 @@ class Runner:
             attempt = Attempt(spec, replace(self._options, progress=progress), self.load(spec))
             record = attempt.run()
             store.write(record, replace=self._options.rerun and record.status == "finished")
-            attempt.close(record.status)
+            _close(store, spec.run_key, record.status)
             progress.say("  " + _closing_line(record))
             if record.status == "interrupted":
                 raise Interrupted(record.message or "stopped")
@@ -140,6 +172,13 @@ class Runner:
                     f"{log} says where"
                 ) from error
         return self._loaded[key]
+
+
+def _close(store: Store, run_key: str, status: Status) -> None:
+    """After the record is safe: note the end, and drop the checkpoints of a run that will not go on."""
+    store.events(run_key).append("end", status=status)
+    if status == "finished":
+        CheckpointFile(store.run_dir(run_key), run_key).remove()
 
 
 def _closing_line(record: Record) -> str:

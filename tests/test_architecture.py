@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "measurement": {"records.record"},
     "stages": {"spec", "data", "models", "measurement"},
     "evaluation": {"errors", "spec", "data", "models", "stages"},
-    "training": {"errors", "spec", "data", "models", "stages", "evaluation", "progress"},
+    "training": {"errors", "spec", "data", "models", "stages", "evaluation", "progress", "records.files"},
     "runner": {"errors", "spec", "data", "models", "stages", "measurement", "training", "records", "progress"},
     "gate": {
         "errors", "spec", "data", "models", "measurement", "stages", "training", "runner", "records", "report",

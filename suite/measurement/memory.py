@@ -1,4 +1,4 @@
-"""Peak memory of a run: NVML sampled in the background, the allocator's exact peak, and resident memory."""
+"""Peak memory of a run and what disturbed it: NVML sampled in the background, the allocator's peak, resident memory."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class MemoryMeter:
         self._device_peak = 0.0
         self._process_peak: float | None = None
         self._others: bool | None = None
+        self._throttled: bool | None = None
         self._resident_is_ours = False
 
     def start(self) -> None:
@@ -74,7 +75,12 @@ class MemoryMeter:
             self._sample()
 
     def _sample(self) -> None:
-        usage = self._nvml.usage() if self._nvml else None
+        if self._nvml is None:
+            return
+        throttled = self._nvml.throttled()
+        if throttled is not None:
+            self._throttled = throttled or bool(self._throttled)
+        usage = self._nvml.usage()
         if usage is None:
             return
         self._device_peak = max(self._device_peak, usage.device)
@@ -86,6 +92,8 @@ class MemoryMeter:
     def read(self) -> dict[str, Any]:
         """Peaks so far: the memory fields of :class:`suite.records.record.Costs`."""
         peaks: dict[str, Any] = {"exclusive": None if self._others is None else not self._others}
+        if self._throttled is not None:
+            peaks["throttled"] = self._throttled
         if self._process_peak is not None:
             peaks |= {"gpu_peak_mib": self._process_peak, "gpu_peak_source": "process"}
         elif self._device_peak > 0:

@@ -53,6 +53,8 @@ def merge(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     for total in ("energy_joules", "energy_seconds"):
         if total in earlier and total in now:
             merged[total] = earlier[total] + now[total]
+    if earlier.get("throttled"):
+        merged["throttled"] = True
     if "exclusive" in earlier and "exclusive" in now:
         alone = (earlier["exclusive"], now["exclusive"])
         merged["exclusive"] = False if False in alone else None if None in alone else True

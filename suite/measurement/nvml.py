@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 MIB = 1024 * 1024
+# NVML's bits: hardware slowdown, software thermal, hardware thermal, hardware power brake.
+_SLOWDOWNS = 0x08 | 0x20 | 0x40 | 0x80
 
 
 class Usage(NamedTuple):
@@ -64,6 +66,14 @@ class Nvml:
             return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000.0
         except self._nvml.NVMLError:
             return None
+
+    def throttled(self) -> bool | None:
+        """Whether the clocks are held down now by heat or by the supply of power; a set power limit does not count."""
+        try:
+            reasons = int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle))
+        except self._nvml.NVMLError:
+            return None
+        return bool(reasons & _SLOWDOWNS)
 
     def driver(self) -> str | None:
         """Driver version."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from suite.records.payload import Payload, Point, RunStatus
 
@@ -21,6 +22,13 @@ class Held:
     metrics: Mapping[str, float]
     has_dataset: bool = False
     points: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Any) -> Held:
+        """What an ``mlflow.entities.Run`` tells; its points are asked for apart."""
+        info, data = run.info, run.data
+        has_dataset = bool(run.inputs and run.inputs.dataset_inputs)
+        return cls(info.run_id, info.status, info.run_name or "", data.params, data.tags, data.metrics, has_dataset)
 
 
 @dataclass(frozen=True)

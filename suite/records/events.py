@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from suite.records.files import naming
+
 EventType = Literal["start", "epoch", "end"]
 Event = dict[str, Any]
 
@@ -31,7 +33,7 @@ class EventLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"type": type_, "time": time.time(), **fields}, ensure_ascii=False, allow_nan=False)
         torn = self._ends_torn()
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             # A kill can leave half a line; close it so that the next event starts on its own.
             file.write(("\n" if torn else "") + line + "\n")
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from suite.records.events import last_lineage
 from suite.records.metrics import final_metrics, finite, is_of_machine, metric_key
@@ -15,6 +15,7 @@ from suite.records.record import Record
 from suite.records.store import Store
 from suite.spec.run_spec import canonical_json
 
+T = TypeVar("T")
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 _STATUS: Mapping[str, RunStatus] = {
     "finished": "FINISHED",
@@ -266,3 +267,9 @@ def _iso_milliseconds(text: str) -> int:
 
 def _ended(record: Record | None) -> int:
     return _iso_milliseconds(record.provenance.ended) if record else 0
+
+
+def batches(items: list[T], size: int) -> Iterator[list[T]]:
+    """``items`` in lists of at most ``size``."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]

@@ -69,6 +69,9 @@ class Costs(_Part):
     energy_joules: float | None = None
     energy_seconds: float | None = None
     exclusive: bool | None = Field(None, description="no other process was seen on the GPU; None when unknown")
+    throttled: bool | None = Field(
+        None, description="heat or the supply of power held the GPU's clocks down at some time; None when unknown"
+    )
     packed: bool = Field(False, description="shared the GPU with other runs of one command: no cost figure counts")
     replayed: bool | None = Field(
         None, description="steps replayed from CUDA graphs, not launched one kernel at a time"
@@ -149,9 +152,12 @@ class Record(_Part):
     def to_json(self) -> str:
         """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end.
 
-        Spectra and functions stand in the records that have some, so that the others are as they were before these.
+        Spectra, functions and throttling stand in the records that have some, so that the others are as they were
+        before these.
         """
         payload = self.model_dump(mode="json", by_alias=True)
+        if payload["costs"] and payload["costs"]["throttled"] is None:
+            del payload["costs"]["throttled"]
         points = payload.pop("curves")
         sampled = {field: payload.pop(field) for field in ("spectra", "functions")}
         text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)

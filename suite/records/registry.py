@@ -54,5 +54,7 @@ def without_password(text: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type when it has none."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of an error's message that tells something, or its type when it has none."""
+    # SQLAlchemy says when it noticed before it says what, which is that another process holds the database.
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+    return lines[0] if lines else type(error).__name__

@@ -63,6 +63,14 @@ class Store:
         """The event log of a run, which may not exist yet."""
         return EventLog(self.run_dir(run_key) / "events.jsonl")
 
+    def is_about(self, error: BaseException) -> bool:
+        """Whether an error is the machine's, about a file of these results: a full disk, a lack of permission."""
+        return (
+            isinstance(error, OSError)
+            and isinstance(error.filename, str)
+            and Path(os.path.abspath(error.filename)).is_relative_to(os.path.abspath(self.root))
+        )
+
     @contextmanager
     def lock(self, run_key: str) -> Iterator[bool]:
         """True for the one process that may work on this run; it is let go when the process ends, however it ends."""

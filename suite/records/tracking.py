@@ -18,13 +18,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from suite.errors import InputError, SuiteError
 from suite.records.difference import Held, changes, contradicts, is_delivered
 from suite.records.files import file_lock
-from suite.records.payload import Payload, Point, RunStatus
+from suite.records.payload import Payload, Point, batches
 from suite.records.registry import (
     RegistryUnavailable,
     SyncReport,
@@ -49,7 +49,6 @@ _BULK_LOOKUP = 8  # above this many changed runs, one listing of all is cheaper 
 
 Say = Callable[[str], None]
 Outcome = Literal["created", "updated", "unchanged"]
-T = TypeVar("T")
 
 
 @dataclass
@@ -142,10 +141,24 @@ class Registry:
         token = None
         while True:
             page = self.client.search_runs([self.experiment_id], query, max_results=1000, page_token=token)
-            entries.update({run.data.tags["suite.run_key"]: run for run in page if "suite.run_key" in run.data.tags})
+            for run in page:
+                if "suite.run_key" in run.data.tags:
+                    self._take(run, entries)
             token = page.token
             if not token:
                 return entries
+
+    def _take(self, run: Run, entries: dict[str, Run]) -> None:
+        """Enter a run. A request that was answered late is repeated and may make two: the fuller one counts."""
+        known = entries.setdefault(run.data.tags["suite.run_key"], run)
+        if known is not run:
+            kept, spare = sorted((known, run), key=_fullness, reverse=True)
+            entries[run.data.tags["suite.run_key"]] = kept
+            self._retire(spare.info.run_id)
+
+    def _retire(self, run_id: str) -> None:
+        self.client.set_tag(run_id, "suite.superseded", "true")
+        self.client.delete_run(run_id)
 
     def run_id(self, run_key: str) -> str | None:
         """MLflow's own name of a run's entry; None when it has none."""
@@ -173,13 +186,12 @@ class Registry:
         key = payload.run_key
         entry = (self._entries(f"tags.`suite.run_key` = '{key}'") if known is None else known).get(key)
         sent = self._sent.setdefault(short_key, _Sent())
-        held = _held(entry) if entry else None
+        held = Held.of(entry) if entry else None
         if held is not None and not is_delivered(payload, held):
             points = sent.points if sent.points is not None else self._points(held, payload)
             held = replace(held, points=points)
             if contradicts(payload, held):
-                self.client.set_tag(held.run_id, "suite.superseded", "true")
-                self.client.delete_run(held.run_id)
+                self._retire(held.run_id)
                 held = None
         outcome = self._deliver(payload, held)
         getattr(report, outcome).append(key)
@@ -234,20 +246,20 @@ class Registry:
     def _send_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        for batch in _batches([Param(*pair) for pair in params.items()], _PAIRS_PER_BATCH):
+        for batch in batches([Param(*pair) for pair in params.items()], _PAIRS_PER_BATCH):
             self.client.log_batch(run_id, params=batch)
 
     def _send_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        for batch in _batches([RunTag(key, value[:_TAG_LENGTH]) for key, value in tags.items()], _PAIRS_PER_BATCH):
+        for batch in batches([RunTag(key, value[:_TAG_LENGTH]) for key, value in tags.items()], _PAIRS_PER_BATCH):
             self.client.log_batch(run_id, tags=batch)
 
     def _send_points(self, run_id: str, points: Iterable[Point]) -> None:
         from mlflow.entities import Metric
 
         metrics = [Metric(point.key, point.value, point.timestamp, point.step) for point in points]
-        for batch in _batches(metrics, _METRICS_PER_BATCH):
+        for batch in batches(metrics, _METRICS_PER_BATCH):
             self.client.log_batch(run_id, metrics=batch)
 
     def _send_dataset(self, run_id: str, dataset: tuple[str, str]) -> None:
@@ -258,16 +270,8 @@ class Registry:
         self.client.log_inputs(run_id, [DatasetInput(described, [InputTag("mlflow.data.context", "training")])])
 
 
-def _batches(items: list[T], size: int) -> Iterator[list[T]]:
-    for begin in range(0, len(items), size):
-        yield items[begin : begin + size]
-
-
-def _held(run: Run) -> Held:
-    data = run.data
-    has_dataset = bool(run.inputs and run.inputs.dataset_inputs)
-    status = cast(RunStatus, run.info.status)
-    return Held(run.info.run_id, status, run.info.run_name or "", data.params, data.tags, data.metrics, has_dataset)
+def _fullness(run: Run) -> tuple[int, str]:
+    return len(run.data.tags) + len(run.data.params) + len(run.data.metrics), run.info.run_id
 
 
 def _connect(store: Store, uri: str) -> tuple[MlflowClient, str]:
@@ -294,6 +298,8 @@ def _connect(store: Store, uri: str) -> tuple[MlflowClient, str]:
         # Two processes that create the tables of one file leave it broken for every later one.
         if stack.enter_context(file_lock(Path(f"{database}.lock"), wait=60)) is None:
             raise RegistryUnavailable(f"another process holds {database}.lock for more than a minute")
+        if not database.exists():
+            _make_database(database)
         client = MlflowClient(tracking_uri=uri)
         artifacts = artifact_folder(store)
         artifacts.mkdir(parents=True, exist_ok=True)  # its presence tells a client of a server that it may write here
@@ -301,6 +307,18 @@ def _connect(store: Store, uri: str) -> tuple[MlflowClient, str]:
         connection = stack.enter_context(closing(sqlite3.connect(database)))
         connection.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time; stays with the file
     return client, experiment_id
+
+
+def _make_database(path: Path) -> None:
+    """Have MLflow make its tables in one step: killed in the middle, it leaves a file that it never opens again."""
+    from mlflow import MlflowClient
+
+    scratch = path.with_name(f".{path.name}.new")
+    for left in (scratch, scratch.with_name(scratch.name + "-journal")):
+        left.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{scratch}")._tracking_client.store.engine.dispose()
+    os.replace(scratch, path)
 
 
 def _experiment(client: MlflowClient, artifacts: str | None) -> str:

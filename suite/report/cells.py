@@ -246,5 +246,6 @@ def costs(records: Sequence[Record]) -> CellCosts:
 
 
 def had_machine(record: Record) -> bool:
-    """Whether the costs of a run count: measured, not packed, and no other process seen on the device."""
-    return record.costs is not None and not record.costs.packed and record.costs.exclusive is not False
+    """Whether the costs of a run count: measured, not packed, no other process seen on the device, no slowdown."""
+    costs = record.costs
+    return costs is not None and not costs.packed and costs.exclusive is not False and not costs.throttled

@@ -19,6 +19,7 @@ from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import Evidence, judge
 from suite.report.latex import latex
 from suite.report.leaderboard import build
+from suite.report.promises import promises_markdown
 from suite.report.ranks import ranks_markdown
 from suite.report.reproduce import reproduce_markdown
 from suite.report.site.page import PAGE, Site
@@ -44,11 +45,12 @@ class Report:
     def write(self, into: Sequence[Path] = ()) -> Iterator[Path]:
         """Write the pages of the results folder, ``leaderboard.csv`` and ``.tex`` and the web page, then ``into``.
 
-        A file of ``into`` must have the leaderboard's markers; those of the claims and of the heads are filled where
-        they are.
+        A file of ``into`` must have the leaderboard's markers; those of the claims, heads, costs and promises
+        (``torture``) are filled where they are.
 
         Raises:
-            InputError: a file cannot be read, its markers are wrong, a benchmark is no table, or a figure no picture.
+            InputError: a file cannot be read, its markers are wrong, a benchmark or ``torture.json`` is no table, or a
+                figure is no picture.
         """
         board = build(self.records, self.published, tasks=self.tasks, show="all")
         evidence = Evidence.of(self.records, self.tasks, load_benchmarks(self.results / "benchmarks"))
@@ -91,6 +93,7 @@ class Report:
                 "heads": worth_markdown(heads, None, _README_ROWS) or _NOTHING_YET,
             }
             blocks["costs"] = costs_markdown(self.results, brief=True) or _NOTHING_YET
+            blocks["torture"] = promises_markdown(self.results / "torture.json")
             for name, text in blocks.items():
                 if has_block(path, name):
                     update_block(path, text, name=name)

@@ -142,4 +142,7 @@ def _costs(record: Record) -> dict[str, str]:
     if peak.peak_mib is not None:
         found[f"peak MiB ({peak.peak_source})"] = formatting.cost(peak.peak_mib)
     alone = {True: "yes", False: "no", None: "unknown"}[record.costs.exclusive]
-    return {**found, "alone on the machine": "no, packed with other runs" if record.costs.packed else alone}
+    found["alone on the machine"] = "no, packed with other runs" if record.costs.packed else alone
+    if record.costs.throttled:
+        found["slowed down by heat or power"] = "yes"
+    return found

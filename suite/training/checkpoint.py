@@ -9,21 +9,19 @@ from typing import Any
 
 import torch
 
+from suite.records.files import replacing
+
 FORMAT = 2
 
 
 def save_atomically(payload: Any, path: Path) -> None:
-    """torch.save beside ``path``, flush to disk, then rename: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    """torch.save in one step: a kill leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` says what, which is as it was.
+    """
+    with replacing(path) as file:
+        torch.save(payload, file)
 
 
 def load_tensors(path: Path, device: torch.device) -> Any:
@@ -37,20 +35,21 @@ class CheckpointFile:
     def __init__(self, folder: Path, run_key: str) -> None:
         self.path = folder / "checkpoint.pt"
         self.previous = folder / "checkpoint.previous.pt"
+        # There only after a kill between the two renames, and then it is whole.
+        self._next = folder / "checkpoint.next.pt"
+        self._newest_first = (self._next, self.path, self.previous)
         self._run_key = run_key
 
     def save(self, payload: dict[str, Any]) -> None:
         """Write ``payload``; the last checkpoint becomes the previous one."""
-        scratch = self.path.with_name("checkpoint.next.pt")
-        save_atomically({"format": FORMAT, "run_key": self._run_key, **payload}, scratch)
+        save_atomically({"format": FORMAT, "run_key": self._run_key, **payload}, self._next)
         if self.path.exists():
             os.replace(self.path, self.previous)
-        os.replace(scratch, self.path)
+        os.replace(self._next, self.path)
 
     def load(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The newest checkpoint that can be read and belongs to this run, or None to start from the beginning."""
-        # checkpoint.next.pt is there only after a kill between the two renames, and then it is whole.
-        for path in (self.path.with_name("checkpoint.next.pt"), self.path, self.previous):
+        for path in self._newest_first:
             if not path.exists():
                 continue
             try:
@@ -64,9 +63,13 @@ class CheckpointFile:
                 say(f"{path.name} is damaged ({reason}): trying the one before")
         return None
 
+    def exists(self) -> bool:
+        """Whether there is any, good or not."""
+        return any(path.exists() for path in self._newest_first)
+
     def remove(self) -> None:
         """Delete both: the run is finished and its record is safe."""
-        for path in (self.path, self.previous, self.path.with_name("checkpoint.next.pt")):
+        for path in self._newest_first:
             path.unlink(missing_ok=True)
 
 

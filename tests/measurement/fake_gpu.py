@@ -28,6 +28,7 @@ class FakeGpu(ModuleType):
         # (process id, MiB or None where the driver does not tell); None: the list is refused.
         self.processes: list[tuple[int, float | None]] | None = []
         self.joules: float | None = 50.0
+        self.throttling: int | None = None  # NVML's bits; None: refused
         self.version: str | None = "580.1"
         self.asked_for: str | None = None
         self.reserved = 0.0
@@ -61,6 +62,11 @@ class FakeGpu(ModuleType):
 
     def nvmlDeviceGetTotalEnergyConsumption(self, _: str) -> float:
         return _given(self.joules) * 1000.0
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, _: str) -> int:
+        if self.throttling is None:
+            raise NVMLError
+        return self.throttling
 
     def nvmlSystemGetDriverVersion(self) -> str:
         if self.version is None:

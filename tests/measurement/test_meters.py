@@ -194,3 +194,19 @@ def test_a_run_was_alone_only_if_every_attempt_is_known_to_have_been(
     earlier: bool | None, now: bool | None, both: bool | None
 ) -> None:
     assert merge({"exclusive": earlier}, {"exclusive": now}) == {"exclusive": both}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "seen"),
+    [(0x1, False), (0x4, False), (0x8, True), (0x20, True), (0x40, True), (0x80, True), (None, None)],
+    ids=["idle", "power limit", "hardware", "software heat", "hardware heat", "power brake", "unknown"],
+)
+def test_a_moment_of_throttling_is_remembered(gpu: FakeGpu, reasons: int | None, seen: bool | None) -> None:
+    gpu.throttling = reasons
+    meter = MemoryMeter(CUDA, Nvml.open(CUDA))
+    meter.start()
+    gpu.throttling = 0 if reasons is not None else None
+    meter.stop()
+    assert meter.read().get("throttled") is seen
+    now = {"throttled": False} if seen is not None else {}
+    assert merge(meter.read(), now).get("throttled") is seen

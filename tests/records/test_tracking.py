@@ -17,7 +17,7 @@ from suite.records.files import file_lock
 from suite.records.payload import cell_digest
 from suite.records.reading import spec_key
 from suite.records.record import LabelRef
-from suite.records.registry import RegistryUnavailable
+from suite.records.registry import RegistryUnavailable, first_line
 from suite.records.store import Store
 from suite.records.tracking import Registry, sync
 
@@ -338,6 +338,8 @@ def _open_registry(root: str, barrier: Any, outcomes: Any) -> None:
 
 @pytest.mark.timeout(120)
 def test_four_processes_may_open_a_registry_that_does_not_exist_yet(store):
+    store.root.mkdir()
+    (store.root / ".mlflow.db.new").write_text("what a kill in the middle of its making leaves")
     context = multiprocessing.get_context("spawn")
     barrier, outcomes = context.Barrier(4), context.Queue()
     arguments = (str(store.root), barrier, outcomes)
@@ -348,6 +350,7 @@ def test_four_processes_may_open_a_registry_that_does_not_exist_yet(store):
     for process in processes:
         process.join()
     assert found == ["1"] * 4
+    assert not (store.root / ".mlflow.db.new").exists()
     connection = sqlite3.connect(store.root / "mlflow.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -368,6 +371,26 @@ def test_a_registry_that_cannot_be_used_says_what_to_do(make_record, store, monk
     assert str(wrong.value) == (
         "MLFLOW_TRACKING_URI is 'ftp://somewhere'; give an http(s) address or a sqlite:/// file"
     )
+
+
+def test_an_entry_that_a_repeated_request_made_twice_is_kept_once(make_record, store, registry_file):
+    record = make_record(1)
+    store.write(record)
+    sync(store)
+    registry = Registry(store)
+    whole = registry.run_id(record.run_key)
+    twin = registry.client.create_run(registry.experiment_id, tags={"suite.run_key": record.run_key}).info.run_id
+    assert sync(store).unchanged == [record.run_key]
+    assert registry.run_id(record.run_key) == whole
+    assert registry.client.get_run(twin).info.lifecycle_stage == "deleted"
+
+
+def test_a_locked_database_is_said_to_be_locked() -> None:
+    raised = (
+        "(raised as a result of Query-invoked autoflush; consider ...)\n(sqlite3.OperationalError) database is locked"
+    )
+    assert first_line(RuntimeError(raised)) == "(sqlite3.OperationalError) database is locked"
+    assert first_line(RuntimeError(" \n")) == "RuntimeError"
 
 
 def test_two_syncs_of_the_same_results_do_not_run_at_once(make_record, store, registry_file):

@@ -221,6 +221,8 @@ def _remarks(record: Record, tasks: Tasks) -> Iterator[str]:
         yield "packed"
     elif record.costs and record.costs.exclusive is False:
         yield "shared the machine: costs do not count"
+    elif record.costs and record.costs.throttled:
+        yield "slowed down by heat or power: costs do not count"
 
 
 def glances(sections: Sequence[SectionView]) -> list[Glance]:
