@@ -56,6 +56,13 @@ class Interrupted(SuiteError):
     exit_code = 130
 
 
+def printable(text: str) -> str:
+    """Text on one line with nothing a terminal would obey; what is said of a file may hold what a stranger wrote."""
+    if text.isprintable():
+        return text.strip()
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
 def raise_all(problems: Sequence[Problem]) -> None:
     """Raise one :class:`InputError` with every problem, or return when there is none."""
     if problems:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from suite.errors import printable
+
 if TYPE_CHECKING:  # a list of records needs no baselines
     from suite.records.published import Published, Value
     from suite.report.compare import Summary
@@ -13,11 +15,8 @@ DASH = "-"
 METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}
 
 
-def clean(text: str) -> str:
-    """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
-    if text.isprintable():
-        return text.strip()
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+clean = printable
+"""Records and baselines may come from elsewhere; their text stays on its line and gives a terminal no orders."""
 
 
 def escape(text: str, code: bool = False) -> str:
