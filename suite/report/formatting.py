@@ -15,8 +15,9 @@ DASH = "-"
 METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}
 
 
-clean = printable
-"""Records and baselines may come from elsewhere; their text stays on its line and gives a terminal no orders."""
+def clean(text: str) -> str:
+    """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
+    return printable(text).replace("\n", " ").strip()
 
 
 def escape(text: str, code: bool = False) -> str:

@@ -36,6 +36,8 @@ MAX_NODES = 20_000
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# What a terminal obeys, and what turns the order of letters around: in no title, label or name.
+_ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONSTANTS: dict[str, bool | float | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -242,6 +244,10 @@ class _Composer:
         text: str = event.value
         if any("\ud800" <= character <= "\udfff" for character in text):
             self._refuse(mark, "text holds half of a surrogate pair, which no file can store")
+            return None
+        order = _ORDERS.search(text)
+        if order is not None:
+            self._refuse(mark, f"text holds the control character U+{ord(order[0]):04X}; take it out")
             return None
         # An explicit tag was refused already; the value is read on so that other problems still show.
         if not (event.implicit[0] or event.tag) or event.style is not None:

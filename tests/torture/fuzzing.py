@@ -6,6 +6,7 @@ find is any exception but the suite's own, more than two seconds of processor ti
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import signal
@@ -32,9 +33,9 @@ class _Hang(BaseException):
 
 def _told(error: InputError) -> None:
     for problem in error.problems:
-        text = f"error: {problem}"
+        text = str(problem)
         assert problem.message, "an error without words"
-        assert printable(text).isprintable(), text
+        assert text.replace("\n", "").isprintable(), text
         assert len(text) < 20_000, f"an error of {len(text):,} characters"
 
 
@@ -64,7 +65,8 @@ def tasks(folder: Path) -> Input:
         try:
             for spec in expand(load_task(path)):
                 assert len(spec.run_key) == 64
-                assert f"{spec.name} {spec.title} {spec.protocol}".isprintable(), spec.name
+                shown = f"{spec.name} {spec.title} {spec.protocol}"
+                assert printable(shown) == shown.replace("\t", " ").replace("\xa0", " "), repr(shown)
         except InputError as error:
             _told(error)
 
@@ -90,17 +92,17 @@ def records(folder: Path) -> Input:
         random = Random(number)
         tree = dict(random.choice(trees))
         # The spec is whatever its key is made of, and so is anything else that has no fixed names.
-        part = random.choice(["spec", "spec", "metrics", "curves", "labels", "task", "provenance", ""])
-        if part:
+        part = random.choice(
+            ["spec", "spec", "metrics", "curves", "labels", "task", "provenance", "costs", "model", "", ""]
+        )
+        if tree.get(part):
             tree[part] = mutated(random, tree[part])
         else:
             tree = mutated(random, tree)
         if isinstance(tree.get("spec"), dict) and random.random() < 0.9:
             # A stranger can compute a key as well as we.
-            try:
+            with contextlib.suppress(ValueError, RecursionError):
                 tree["run_key"] = spec_key(tree["spec"])
-            except (ValueError, RecursionError):
-                pass
         raw = as_json(tree)
         if random.random() < 0.15:
             raw = damaged(random, raw)
@@ -134,7 +136,7 @@ def _look_at(store: Any, path: Path, published: Any, number: int) -> None:
     (record,) = [one for one in found if path.name.endswith(f"--{one.run_key[:12]}.json")] or [found[0]]
     texts = [show.render(record, published)]
     texts.append(listing.render(found, listing.default_columns(found), "table"))
-    listing.render(found, found.own_names, "json")
+    texts += [listing.render(found, found.own_names, form) for form in ("markdown", "csv", "json")]
     sides = [side_of(letter, "x", [one]) for letter, one in zip("AB", found, strict=False)]
     texts.append(side_by_side.render(sides))
     board = build(list(found), published, tasks={}, show="ours")
@@ -146,9 +148,12 @@ def _look_at(store: Any, path: Path, published: Any, number: int) -> None:
     except InputError as error:
         _told(error)
     for text in texts:
-        assert all(line.isprintable() for line in text.split("\n")), "text that a terminal obeys"
+        wrong = next((line for line in text.split("\n") if not line.isprintable()), "")
+        assert not wrong, f"a terminal obeys {wrong[:100]!r}"
     if number % 10 == 0:
         _report(store, found, published)
+    if number % 50 == 0:
+        _figures(store, found, published)
 
 
 def _report(store: Any, found: Any, published: Any) -> None:
@@ -164,6 +169,14 @@ def _report(store: Any, found: Any, published: Any) -> None:
             assert "<img src=x" not in text
     except InputError as error:
         _told(error)
+
+
+def _figures(store: Any, found: Any, published: Any) -> None:
+    from suite.report.figures import Sources, draw_all
+    from suite.report.published_curves import load_curves
+
+    for line in draw_all(Sources(store.root, list(found), {}, load_curves(), published), tidy=True):
+        assert line.isprintable(), line
 
 
 def main() -> None:
@@ -190,7 +203,9 @@ def main() -> None:
             where = traceback.extract_tb(error.__traceback__)[-1]
             inner = [frame for frame in traceback.extract_tb(error.__traceback__) if "/suite/" in frame.filename]
             last = inner[-1] if inner else where
-            said = f"{type(error).__name__}: {str(error)[:200]} at {last.filename.rpartition('/suite/')[2]}:{last.lineno}"
+            said = (
+                f"{type(error).__name__}: {str(error)[:200]} at {last.filename.rpartition('/suite/')[2]}:{last.lineno}"
+            )
         signal.setitimer(signal.ITIMER_PROF, 0)
         took = time.process_time() - start
         slowest = max(slowest, took)

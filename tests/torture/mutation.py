@@ -94,9 +94,8 @@ _TOKENS = [
     b"\xc3\x28", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\x1b[31m", b"\xe2\x80\xae", b"9" * 5000, b"1e999", b"NaN",
     b'{"a":' * 2000, b"[" * 100_000, b'"\\ud800"', b"\r", b"\t", b"extends: x.yaml\n",
 ]  # fmt: skip
-_BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
-    b"%c: &%c [%s]\n" % (now, now, b", ".join([b"*%c" % before] * 9)) for before, now in zip(b"abcdefgh", b"bcdefghi")
-)
+_ALIASES = [b"%c: &%c [%s]\n" % (65 + i, 65 + i, b", ".join([b"*%c" % (64 + i)] * 9)) for i in range(1, 9)]
+_BOMB = b"A: &A [x, x, x, x, x, x, x, x, x]\n" + b"".join(_ALIASES).replace(b"*@", b"*A")
 
 
 def _line(raw: bytes, random: Random) -> bytes:
@@ -105,7 +104,7 @@ def _line(raw: bytes, random: Random) -> bytes:
 
 
 def damaged(random: Random, raw: bytes) -> bytes:
-    """The bytes of a file after one to four accidents: cut, flipped, doubled, something put in, or as good as replaced."""
+    """The bytes of a file after one to four accidents: cut, flipped, doubled, added to, or as good as replaced."""
     for _ in range(random.choice([1, 1, 2, 4])):
         at, to = sorted((random.randint(0, len(raw)), random.randint(0, len(raw))))
         kind = random.randrange(12)
@@ -121,7 +120,9 @@ def damaged(random: Random, raw: bytes) -> bytes:
         elif kind == 6 and random.random() < 0.02:
             raw = _line(raw, random)
         elif kind == 7 and random.random() < 0.1:
-            raw = random.choice([b"", b"\x00" * 4096, _BOMB + raw, b"PK\x03\x04" + raw, raw.decode("utf-8", "replace").encode("utf-16")])
+            raw = random.choice(
+                [b"", b"\x00" * 4096, _BOMB + raw, b"PK\x03\x04" + raw, raw.decode("utf-8", "replace").encode("utf-16")]
+            )
         else:
             raw = raw[:at] + random.choice(_TOKENS) + raw[at + random.choice([0, 0, 3]) :]
     return raw
