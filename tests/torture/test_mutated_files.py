@@ -18,7 +18,7 @@ MOST_MIB = 500
 BATCH = 2_500
 
 HOW = {
-    "tasks": "structure, text and bytes changed at random; read and expanded; over 2 s, over 500 MB or an exception lost",
+    "tasks": "structure, text and bytes changed at random; read and expanded; lost: an exception, 2 s, 500 MB",
     "records": "changed likewise, the key computed anew; through show, query, compare, report, figures, export, mirror",
 }
 
