@@ -115,6 +115,14 @@ def scalar(text: str) -> bool | int | float | str | None:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
+def _unfit(text: str) -> str | None:
+    """Why a text can stand in no file or on no terminal, or None."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "text holds half of a surrogate pair, which no file can store"
+    order = _ORDERS.search(text)
+    return None if order is None else f"text holds the control character U+{ord(order[0]):04X}; take it out"
+
+
 def read_text(path: Path, shown: str) -> str:
     """The text of a regular UTF-8 file of at most ``MAX_BYTES``.
 
@@ -234,6 +242,8 @@ class _Composer:
             if key is None:
                 if not isinstance(event, AliasEvent):
                     self._refuse(where, "a key must be text")
+            elif _unfit(key) is not None:
+                pass  # refused as every text is
             elif key in keys:
                 self._refuse(where, f"duplicate key {key!r}, first given on line {keys[key].line}")
             else:
@@ -242,12 +252,9 @@ class _Composer:
 
     def _scalar(self, event: ScalarEvent, mark: Mark) -> bool | int | float | str | None:
         text: str = event.value
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            self._refuse(mark, "text holds half of a surrogate pair, which no file can store")
-            return None
-        order = _ORDERS.search(text)
-        if order is not None:
-            self._refuse(mark, f"text holds the control character U+{ord(order[0]):04X}; take it out")
+        unfit = _unfit(text)
+        if unfit is not None:
+            self._refuse(mark, unfit)
             return None
         # An explicit tag was refused already; the value is read on so that other problems still show.
         if not (event.implicit[0] or event.tag) or event.style is not None:

@@ -189,3 +189,15 @@ def test_a_key_of_any_length_is_told_in_short() -> None:
     with pytest.raises(InputError) as caught:
         load_task(path)
     assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.parametrize("key", ["\ud800", "\x1b[2J"])
+def test_a_key_that_no_file_can_store_is_refused_anywhere(key: str) -> None:
+    path = Path("tasks/x.yaml")
+    escaped = "".join(f"\\u{ord(character):04x}" for character in key)
+    path.write_text(RICH.replace("{name: mix, experts: 5}", f'{{name: mix, experts: 5, "{escaped}": 1}}'))
+    with pytest.raises(InputError) as caught:
+        load_task(path)
+    assert [problem.message.split(";")[0].split(",")[0] for problem in caught.value.problems] == [
+        "text holds half of a surrogate pair" if key == "\ud800" else "text holds the control character U+001B"
+    ]
