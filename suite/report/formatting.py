@@ -55,9 +55,14 @@ def signed(value: float, name: str) -> str:
 
 
 def cost(value: float) -> str:
-    """Three significant digits, never in powers of ten: ``0.0123``, ``1.23``, ``12.3``, ``1,230``."""
+    """Three significant digits, never in powers of ten: ``0.0123``, ``1.23``, ``12.3``, ``1,230``.
+
+    What no measurement gives, such as the ratio to a time next to nothing, is a dash.
+    """
     if value == 0:
         return "0"
+    if not 1e-100 < abs(value) < 1e100:
+        return DASH
     digits = 2 - math.floor(math.log10(abs(value)))
     rounded = round(value, digits)
     # Rounding may carry into another power of ten (9.999 is 10.0).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import resource
 import signal
 import sys
@@ -165,8 +166,11 @@ def _report(store: Any, found: Any, published: Any) -> None:
         for path in pages.write():
             text = path.read_text(encoding="utf-8")
             assert "\x1b" not in text
-            assert "<script>alert" not in text
-            assert "<img src=x" not in text
+            if path.suffix in (".md", ".html"):
+                # What stands between fences is shown as it is.
+                outside = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+                assert "<script>alert" not in outside
+                assert "<img src=x" not in outside
     except InputError as error:
         _told(error)
 
