@@ -12,6 +12,9 @@ TORTURE = os.environ.get("SUITE_TORTURE") == "1"
 
 KEPT = Path(__file__).parents[2] / "results/torture.json"
 
+ALONE = Path(__file__).with_name("alone")
+"""Put on PYTHONPATH, it confines a command to sockets of this machine."""
+
 
 @dataclass
 class Tally:
