@@ -12,8 +12,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test test-gpu torture check audit lock gate bench bench-history bench-gpu bench-train bench-cpu ui leaderboard \
-  reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
+.PHONY: help setup demo test test-gpu torture check audit lock gate bench bench-history bench-gpu bench-train bench-cpu ui \
+  screenshot leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ lock: $(READY) ## write requirements/*.lock anew from pyproject.toml; OPTIONS=--
 
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)
+
+screenshot: $(READY) ## take the picture of the MLflow UI in README.md anew, in a headless Chromium
+	@PYTHONPATH=tests $(BIN)/python tests/screenshot.py
 
 leaderboard: $(READY) ## write the tables, figures and web page of RESULTS, and the tables of README.md, from the records
 	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md --figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -62,10 +63,10 @@ class Browser:
                 return result
             self.events.append(answer)
 
-    def open(self, path: Path, fragment: str = "") -> None:
-        """Load a file anew, and wait until its scripts have run."""
+    def open(self, page: Path | str, fragment: str = "") -> None:
+        """Load a file or an address anew, and wait until its scripts have run."""
         # By way of an empty page: a change of the fragment alone loads nothing.
-        for url in ("about:blank", path.as_uri() + fragment):
+        for url in ("about:blank", (page.as_uri() if isinstance(page, Path) else page) + fragment):
             self.events.clear()
             self.call("Page.navigate", url=url)
             start = url.split("#")[0]
@@ -98,6 +99,13 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
+
+    def screenshot(self, path: Path, width: int | None = None, height: int | None = None) -> None:
+        """What the window shows as a PNG file, or its upper left corner of so many pixels."""
+        cut = {"clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}} if width and height else {}
+        data = self.call("Page.captureScreenshot", format="png", **cut)["data"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(data))
 
     def requests(self) -> list[str]:
         """What was asked for since the page was opened, itself first; what it holds itself is not."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def kernel(source: str, name: str, device: torch.device, **defines: int | str) -
     """A kernel of a file in this folder, compiled once for a kind of device and for every set of ``defines``.
 
     Args:
-        source: the file's name; its kernels are ``extern "C"`` and include nothing.
+        source: the file's name; its kernels are ``extern "C"``, and it includes files of this folder alone, by name.
         name: of the kernel.
         device: where it will run.
         defines: macros.
@@ -76,8 +77,11 @@ def compile_source(source: str, capability: tuple[int, int], defines: tuple[tupl
     """Machine code of a file in this folder; needs no GPU. See :func:`kernel`."""
     from cuda.bindings import nvrtc
 
-    text = (Path(__file__).parent / source).read_bytes()
-    program = _checked(nvrtc.nvrtcCreateProgram(text, source.encode(), 0, [], []))
+    folder = Path(__file__).parent
+    text = (folder / source).read_bytes()
+    names = re.findall(rb'#include "(.+)"', text)
+    included = [(folder / name.decode()).read_bytes() for name in names]
+    program = _checked(nvrtc.nvrtcCreateProgram(text, source.encode(), len(names), included, names))
     options = [
         f"-arch=sm_{capability[0]}{capability[1]}",
         "-std=c++17",

@@ -7,52 +7,28 @@ the loss and the weights' gradients are float32. See :mod:`suite.kernels.triton_
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from suite.kernels import knot_sums, one_pass
+from suite.kernels import one_pass, pieces, plif_rows
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
 from suite.kernels.fused_functions import NETWORK, PLIF, as_function
-from suite.kernels.fused_logits import LogitTiles, Tile
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call, RowPass
+from suite.kernels.pieces import Pieces
+from suite.kernels.plif_rows import PlifRows
 from suite.kernels.projection import Projection
+from suite.kernels.tuning import Tuning
 from suite.kernels.twice import Loss
 from suite.models.heads.learnable import Plif
 from suite.models.heads.pointwise import Pointwise
 from suite.spec.recipe import Arithmetic
 
 _ALIGN = 16  # elements: cuBLAS has its fast kernels only for sizes and rows that are multiples of some power of two
-
-
-class Tuning(NamedTuple):
-    """Constants of the kernels; the defaults are the fastest of the sweeps that ``make bench-gpu`` prints."""
-
-    # Logits of one chunk, half-precision or float32, the last with gradients beside them: large chunks for the
-    # products, small ones for the memory.
-    chunk_bytes: tuple[int, int, int] = (52 * 2**20, 104 * 2**20, 72 * 2**20)
-    # Elements a program holds at a time in each kernel, and most rows it does so for at once.
-    statistics_tile: int = 2048
-    gradient_tile: int = 2048
-    rows: int = 4
-    warps: int = 4
-    stages: int = 3  # tiles that are loaded ahead, but for the heavier functions, whose look-ups that slows
-    programs: int = 1000  # at least so many in the gradient's kernel, before its groups of rows grow
-    wide_logits: bool = True  # float32 logits for float16 operands
-    half_gradients: bool = True  # float16 operands of the gradients' products in TF32
-    # Pieces of PLIF whose sums are taken in shared memory, and the logits of a call from which on that pays; 0 pieces:
-    # every sum by atomics in global memory.
-    window: int = 28_672
-    window_from: int = 4_000_000
-    # Of those atomics: copies of the sums, and whether one instruction adds to both.
-    copies: int = 1
-    vector_atomics: bool = True
-    # The logits' product by a kernel that begins their log-sum-exp; None: cuBLAS's, and a pass over what it made.
-    own_logits: Tile | None = None
 
 
 def mixture_nll(
@@ -94,7 +70,7 @@ def mixture_nll(
 
 
 class TritonRows(RowPass):
-    """Three kernels a chunk, and a fourth for the sums of PLIF's pieces."""
+    """Three kernels a chunk, and a fourth for the sums of PLIF's pieces, two of the three then in CUDA."""
 
     tuning = Tuning()
 
@@ -104,30 +80,42 @@ class TritonRows(RowPass):
         self._targets = call.targets.contiguous()
         self._function = as_function(call.pointwise, call.operands)
         self._width = self.width(call.words)
-        self._log_normaliser, self._log_p, self._share = torch.empty(3, rows, dtype=torch.float32, device=device)
+        room = -(-rows // plif_rows.ALIGNMENT) * plif_rows.ALIGNMENT
+        self._log_normaliser, self._log_p, self._share = torch.empty(3, room, dtype=torch.float32, device=device)
         self._at_once = self._rows_at_once(rows)
         # What the heavier functions keep beside an element must fit in the registers too.
         light = self._function.kind not in (PLIF, NETWORK)
         self._stages = self.tuning.stages if light else 1
-        self._statistics_block, self._block = (
-            max(tile // self._at_once // (1 if light else 2), 32 * self.tuning.warps)
-            for tile in (self.tuning.statistics_tile, self.tuning.gradient_tile)
+        self._statistics_tile, tile = (
+            size // (1 if light else 2) for size in (self.tuning.statistics_tile, self.tuning.gradient_tile)
         )
+        self._block = max(tile // self._at_once, 32 * self.tuning.warps)
+        padded = triton.next_power_of_2(call.experts)
+        enough = rows // call.experts >= self.tuning.settles_from
+        self._settles = light and enough and call.experts >= self.tuning.settles * padded
+        self._padded = padded if self._settles else 1
         blocks = triton.cdiv(self._width, self._block)
         network = self._function.kind == NETWORK
         self._group = self._at_once if network else self._group_of(rows, blocks)
         groups = triton.cdiv(rows, self._group)
-        self._bias_sums = torch.zeros(groups if call.of_bias else 0, self._width, device=device)
         dtype = self.gradients(call.products)
         logits = self.logits(call.products)
         amount = call.targets.numel() * call.experts * call.words
         counted = call.of_operands and self.counts_knots(call.pointwise, amount, device)
-        self._knots = KnotSums(call, logits, dtype, self._width, self.tuning.window) if counted else None
+        self._knots, self._plif = None, None
+        # Triton's kernel for the gradient is also what takes the sums otherwise.
+        if counted or (not call.of_operands and self._in_shared_memory(call.pointwise, amount, device)):
+            shared = Pieces(call, logits, dtype, self._width)
+            if counted:
+                self._knots = KnotSums(call, shared, self.tuning.window)
+            table, most = self._function.table, self.tuning.looked_up
+            if most > 0 and table is not None:
+                self._plif = PlifRows(call, shared, table, rows, most)
+        sums = groups if self._plif is None else self._plif.groups
+        self._bias_sums = torch.zeros(sums if call.of_bias else 0, self._width, device=device)
         apart = counted or (logits != dtype and call.of_logits)
         self._out = torch.empty(rows, self._width, dtype=dtype, device=device) if apart else None
         self._sums, self._form, self._fixed = self._parameter_sums(blocks * groups)
-        tile = self.tuning.own_logits
-        self._tiles = LogitTiles(rows, self._width, call.words, tile, device) if tile and light else None
         if call.of_operands and network:
             self._network = torch.zeros(1 + 3 * self._function.size, device=device)
 
@@ -149,20 +137,18 @@ class TritonRows(RowPass):
     @classmethod
     def counts_knots(cls, pointwise: Pointwise, logits: int, device: torch.device) -> bool:
         """Whether the sums of PLIF's pieces over so many logits are taken by :class:`KnotSums`."""
-        enough = cls.tuning.window > 0 and logits >= cls.tuning.window_from
-        return enough and knot_sums.applies(pointwise, device)
+        learned = isinstance(pointwise, Plif) and pointwise.raw_slopes.requires_grad
+        return learned and cls.tuning.window > 0 and cls._in_shared_memory(pointwise, logits, device)
+
+    @classmethod
+    def _in_shared_memory(cls, pointwise: Pointwise, logits: int, device: torch.device) -> bool:
+        """Whether it pays to keep PLIF's pieces there, and can be done."""
+        return logits >= cls.tuning.window_from and pieces.applies(pointwise, device)
 
     @classmethod
     def width(cls, words: int) -> int:
         """The next size that cuBLAS likes."""
         return -(-words // _ALIGN) * _ALIGN
-
-    def make(self, latent: Tensor, words: Tensor, z: Tensor) -> None:
-        """See :meth:`RowPass.make`."""
-        if self._tiles is None:
-            super().make(latent, words, z)
-        else:
-            self._tiles.make(latent, words, z, self._elementwise(), self._shared())
 
     def _shared(self) -> dict[str, Any]:
         """What every kernel is compiled for."""
@@ -194,46 +180,69 @@ class TritonRows(RowPass):
             "UNIFORM": uniform,
             "EPS": call.eps > 0,
             "OF_PRIOR": of_prior is not None,
-            "EXPERTS": triton.next_power_of_2(experts),
         }
-        if self._tiles is not None:
-            self._tiles.combine(
-                z, self._targets[tokens], self._log_normaliser, (bias, table, a, b), mixture, self._shared()
+        if self._plif is not None:
+            self._plif.statistics(z, self._targets[tokens], self._log_normaliser, self._log_p)
+        else:
+            at_once = max(1, self._at_once // self._padded)
+            of_tile = at_once * self._padded
+            # A tile of more rows than others has, one token's experts, has more warps too.
+            warps = min(tuning.most_warps, tuning.warps * max(1, of_tile // tuning.rows))
+            block = max(self._statistics_tile * warps // tuning.warps // of_tile, 32)
+            programs = triton.cdiv(rows // experts if self._settles else rows, at_once)
+            kernels.statistics[(programs,)](
+                z,
+                bias,
+                self._targets[tokens],
+                table,
+                self._log_normaliser,
+                self._log_p,
+                stride=z.stride(0),
+                rows=rows,
+                a=a,
+                b=b,
+                WORDS=call.words,
+                WHOLE=call.words - call.words % block,
+                BLOCK=block,
+                STAGES=self._stages,
+                LAST_FIRST=tuning.turned,
+                SETTLES=self._settles,
+                TOKENS=at_once,
+                EXPERTS=self._padded,
+                num_warps=warps,
+                **mixture,
+                **self._shared(),
             )
-            return
-        kernels.statistics[(triton.cdiv(rows, self._at_once),)](
-            z,
-            bias,
-            self._targets[tokens],
-            table,
-            self._log_normaliser,
-            self._log_p,
-            z.stride(0),
-            rows,
-            experts,
-            a,
-            b,
-            WORDS=call.words,
-            WHOLE=call.words - call.words % self._statistics_block,
-            ROWS=self._at_once,
-            BLOCK=self._statistics_block,
-            STAGES=self._stages,
-            num_warps=tuning.warps,
-            **self._shared(),
-        )
-        kernels.mix[(triton.cdiv(rows // experts, 16),)](
-            self._log_p, tokens=rows // experts, TOKENS=16, num_warps=1, **mixture
-        )
+        if not self._settles:
+            kernels.mix[(triton.cdiv(rows // experts, 16),)](
+                self._log_p,
+                tokens=rows // experts,
+                EXPERTS=triton.next_power_of_2(experts),
+                TOKENS=16,
+                num_warps=1,
+                **mixture,
+            )
 
     def run(self, z: Tensor, tokens: slice, scale: Tensor | float) -> Tensor | None:
         """See :meth:`RowPass.run`."""
+        self._score(z, tokens)
+        if not self.call.of_logits:
+            return None
+        out = z if self._out is None else self._out[: z.shape[0]]
+        if self._plif is not None:
+            of_bias = self._bias_sums if self.call.of_bias else None
+            self._plif.gradient(z, out, self._log_normaliser, self._share, scale, of_bias)
+        else:
+            self._differentiate(z, out, tokens, scale)
+        if self._knots is not None:
+            self._knots.add(z, out, scale)
+        return out
+
+    def _differentiate(self, z: Tensor, out: Tensor, tokens: slice, scale: Tensor | float) -> None:
+        """The gradient of the scored logits into ``out``."""
         call, function, tuning = self.call, self._function, self.tuning
         rows, unused = z.shape[0], self._log_p
         bias, table, a, b = self._elementwise()
-        self._score(z, tokens)
-        if not call.of_logits:
-            return None
-        out = z if self._out is None else self._out[:rows]
         groups = triton.cdiv(rows, self._group)
         kernels.gradient[(triton.cdiv(self._width, self._block), groups)](
             z,
@@ -264,15 +273,13 @@ class TritonRows(RowPass):
             BLOCK=self._block,
             WORDS=call.words,
             STAGES=self._stages,
+            LAST_FIRST=not tuning.turned,
             num_warps=tuning.warps,
             **self._shared(),
         )
         if self._form and function.kind == NETWORK and self._sums is not None:
             programs = groups * triton.cdiv(self._width, self._block)
             self._network += self._sums[:programs].sum(0)
-        if self._knots is not None:
-            self._knots.add(z, out, scale)
-        return out
 
     def finish(self) -> None:
         """See :meth:`RowPass.finish`."""

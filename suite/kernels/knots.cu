@@ -6,25 +6,13 @@
 // the factor leaves a typical logit some 20 bits. Logits outside of the window, on the end pieces (which extend
 // without bound) and with a very large gradient go to the 64-bit sums directly.
 //
-// Defines: LOGITS and GRADIENT (types: 0 float32, 1 bfloat16, 2 float16), BIAS (0 or 1), WINDOW (pieces,
-// a multiple of 4, at most all but the two ends).
+// Defines: those of pieces.cu, and WINDOW (pieces, a multiple of 4, at most all but the two ends).
+
+#include "pieces.cu"
 
 #ifdef CUDA_ON_CPU
-inline float half_to_float(unsigned short bits) { return cuda_on_cpu::from_half(bits); }
-inline float add_down(float a, float b) { return std::floor(a) + b; }
 inline long long to_integer(float v) { return (long long)std::nearbyint(v); }
 #else
-#define DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
-__device__ __forceinline__ float half_to_float(unsigned short bits) {
-    float v;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(bits));
-    return v;
-}
-__device__ __forceinline__ float add_down(float a, float b) {
-    float sum;
-    asm("add.rm.f32 %0, %1, %2;" : "=f"(sum) : "f"(a), "f"(b));
-    return sum;
-}
 __device__ __forceinline__ long long to_integer(float v) {
     long long i;
     asm("cvt.rni.s64.f32 %0, %1;" : "=l"(i) : "f"(v));
@@ -34,20 +22,11 @@ __device__ __forceinline__ long long to_integer(float v) {
 
 typedef unsigned long long Wide;
 
-// Elements that a thread takes from a row at a time: 16 bytes of the narrower type, or of float32.
-#if LOGITS == 0 || GRADIENT == 0
-constexpr int TAKEN = 4;
-#else
-constexpr int TAKEN = 8;
-#endif
-constexpr int AT_ONCE = 4;  // elements whose atomics are under way together
-constexpr int ROWS = 2;     // rows of which a thread takes the same columns, with one look at the bias
+constexpr int ROWS = 2;            // rows of which a thread takes the same columns, with one look at the bias
 constexpr int QUADS = WINDOW / 2;  // fours of numbers in a block's window
 constexpr int STORED = 4;          // of them that a thread adds to its slab at once
 constexpr float LARGE = 1073741824.0f;              // 2^30: beyond it a number is not for 32 bits
 constexpr float HUGE_SUM = 4611686018427387904.0f;  // 2^62: nor for 64
-constexpr float INTEGERS = 8388608.0f;              // 2^23: from here on float32 has the integers alone
-constexpr int INTEGERS_BITS = 0x4b000000;
 
 // What `prepare` decides for a call.
 struct Plan {
@@ -55,36 +34,6 @@ struct Plan {
     int broken;      // whether a logit's part was no number, or too large
     float unit;      // factor on dz; A's is the same, with distances in lengths of a piece
     float end_unit;  // factor on A of the end pieces, with distances as they are
-};
-
-template <int TYPE>
-struct Taken {
-    static constexpr int WORDS = TYPE == 0 ? TAKEN : TAKEN / 2;
-    unsigned word[WORDS];
-
-    __device__ __forceinline__ void load(const void* from, unsigned long long element) {
-        const char* at = static_cast<const char*>(from) + element * (TYPE == 0 ? 4 : 2);
-        if constexpr (WORDS == 4) {
-            const uint4 v = *reinterpret_cast<const uint4*>(at);
-            word[0] = v.x, word[1] = v.y, word[2] = v.z, word[3] = v.w;
-        } else {
-            const uint2 v = *reinterpret_cast<const uint2*>(at);
-            word[0] = v.x, word[1] = v.y;
-        }
-    }
-
-    __device__ __forceinline__ float value(int k) const {
-        if constexpr (TYPE == 0) return __uint_as_float(word[k]);
-        const unsigned pair = word[k / 2];
-        if constexpr (TYPE == 1) return __uint_as_float(k % 2 ? pair & 0xffff0000u : pair << 16);
-        return half_to_float((unsigned short)(k % 2 ? pair >> 16 : pair & 0xffffu));
-    }
-};
-
-// A PLIF's knots: z is on piece floor((z + bound) per_unit).
-struct Knots {
-    int count;
-    float bound, per_unit, length;
 };
 
 // Whether old + added left the range of 32 bits, as a sign bit.
@@ -100,11 +49,9 @@ __device__ __forceinline__ void carry(Wide* sum, bool upwards) {
     atomicAdd(sum, upwards ? Wide(1) << 32 : ~Wide(0) << 32);
 }
 
-// A logit's place: q = (z + bound) per_unit, of which the floor is its piece and the rest its distance from the knot.
-//
 // One logit into the sums in global memory: A [count], then B [count].
 __device__ void add_directly(float z, float of_z, Knots knots, Plan* plan, Wide* sums) {
-    const float q = (z + knots.bound) * knots.per_unit;
+    const float q = knots.place(z);
     const float left = fminf(fmaxf(floorf(q), 0.0f), knots.count - 1.0f);
     const int piece = int(left);
     const bool end = piece == 0 || piece == knots.count - 1;
@@ -125,7 +72,7 @@ __device__ __forceinline__ void tally(const float (&z)[AT_ONCE], const float (&o
     bool outside[AT_ONCE], any_outside = false;
 #pragma unroll
     for (int k = 0; k < AT_ONCE; ++k) {
-        const float q = (z[k] + knots.bound) * knots.per_unit;
+        const float q = knots.place(z[k]);
         // The bits of floor(q) + 2^23 hold the piece. A q that is negative, huge or no number comes out elsewhere.
         const float whole = add_down(q, INTEGERS);
         const float of_start = of_z[k] * unit, of_slope = of_start * (q - (whole - INTEGERS));
@@ -162,8 +109,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
 accumulate(const void* __restrict__ logits, const void* __restrict__ gradient, const float* __restrict__ bias,
            int4* slabs, Wide* sums, Plan* plan, int rows, int width, int count, int fresh, float bound,
            float per_unit) {
-    const unsigned columns = 32 * TAKEN;  // of a warp
-    const unsigned segments = (unsigned(width) + columns - 1) / columns;
+    const unsigned segments = (unsigned(width) + COLUMNS - 1) / COLUMNS;
     const unsigned units = (unsigned(rows) + ROWS - 1) / ROWS * segments;
     const unsigned block_warps = blockDim.x / 32;
     // Neighbours take neighbouring columns of the same rows.
@@ -182,7 +128,7 @@ accumulate(const void* __restrict__ logits, const void* __restrict__ gradient, c
 
     for (unsigned unit = warp; unit < units; unit += gridDim.x * block_warps) {
         const unsigned row = unit / segments * ROWS;
-        const unsigned column = unit % segments * columns + threadIdx.x % 32 * TAKEN;
+        const unsigned column = unit % segments * COLUMNS + threadIdx.x % 32 * TAKEN;
         if (column >= unsigned(width)) continue;
         Taken<LOGITS> z[ROWS];
         Taken<GRADIENT> of_z[ROWS];
@@ -250,58 +196,33 @@ __device__ __forceinline__ float power_of_two_below(float v) {
     return __uint_as_float(__float_as_uint(v) & 0x7f800000u);
 }
 
-// Decide the window and the factors of a call, and lay out the bias; one block of a power of two threads.
+// Decide the window and the factors of a call; one block of a power of two threads.
 //
-// `logits` [rows, width] are those of the first chunk. `weights` [tokens], or `uniform` unless `weighted`. `scale`, a
-// number on the device, or `host_scale` unless `scaled`: the factor on the gradients. `elements`: logits of the whole
-// call. `padded` [width] gets the bias [words].
+// `weights` [tokens], or `uniform` unless `weighted`. `scale`, a number on the device, or `host_scale` unless `scaled`:
+// the factor on the gradients. `elements`: logits of the whole call.
 extern "C" __global__ void __launch_bounds__(1024, 1)
-prepare(const void* __restrict__ logits, const float* __restrict__ bias, const float* __restrict__ slopes,
-        const float* __restrict__ weights, const float* __restrict__ scale, float* padded, Plan* plan, int rows,
-        int width, int words, int tokens, int count, int weighted, int scaled, float elements, float uniform,
-        float host_scale, float bound, float per_unit) {
-    __shared__ float steepest[1024], weight[1024], middle[1024];
+prepare(const float* __restrict__ slopes, const float* __restrict__ weights, const float* __restrict__ scale,
+        const Sample* __restrict__ sample, Plan* plan, int tokens, int count, int weighted, int scaled,
+        float elements, float uniform, float host_scale) {
+    __shared__ float steepest[1024], weight[1024];
     const int me = threadIdx.x, threads = blockDim.x;
-    float steep = 0.0f, total = 0.0f, mean = 0.0f;
-    // A window around the mean of a sample. Rows are taken evenly, columns by a hash, so that none is left out.
-    for (int i = 0; i < 4; ++i) {
-        const unsigned sample = unsigned(i * threads + me);
-        const unsigned long long row = (unsigned long long)(sample) * unsigned(rows) / unsigned(4 * threads);
-        const unsigned column = sample * 2654435761u % unsigned(words);
-        const unsigned long long at = row * unsigned(width) + column;
-        float z;
-        if constexpr (LOGITS == 0) {
-            z = static_cast<const float*>(logits)[at];
-        } else {
-            const unsigned short bits = static_cast<const unsigned short*>(logits)[at];
-            z = LOGITS == 1 ? __uint_as_float(unsigned(bits) << 16) : half_to_float(bits);
-        }
-#if BIAS
-        z += bias[column];
-#endif
-        mean += fminf(fmaxf(z, -bound), bound);
-    }
+    float steep = 0.0f, total = 0.0f;
 #pragma unroll 16
     for (int i = me; i < count; i += threads) steep = fmaxf(steep, slopes[i]);
     if (weighted) {
 #pragma unroll 4
         for (int i = me; i < tokens; i += threads) total += fabsf(weights[i]);
     }
-#if BIAS
-    for (int i = me; i < width; i += threads) padded[i] = i < words ? bias[i] : 0.0f;
-#endif
-    steepest[me] = steep, weight[me] = total, middle[me] = mean;
+    steepest[me] = steep, weight[me] = total;
     for (int half = threads / 2; half > 0; half /= 2) {
         __syncthreads();
         if (me < half) {
             steepest[me] = fmaxf(steepest[me], steepest[me + half]);
             weight[me] += weight[me + half];
-            middle[me] += middle[me + half];
         }
     }
     if (me == 0) {
-        const float centre = (middle[0] / float(4 * threads) + bound) * per_unit;
-        const float first = fminf(fmaxf(floorf(centre) - float(WINDOW / 2), 1.0f), float(count - 1 - WINDOW));
+        const float first = fminf(fmaxf(floorf(sample->centre) - float(WINDOW / 2), 1.0f), float(count - 1 - WINDOW));
         plan->first = int(first);
         plan->broken = 0;
         // Sum of |dz| over the call: at most 2 sum |w| steepest scale, and on average over the logits that / elements.

@@ -147,12 +147,17 @@ class _GivenChunks:
     """Expert contexts [N, K, d] that exist already."""
 
     def __init__(self, contexts: Tensor, products: Products, needed: bool) -> None:
-        self.contexts, self.products = contexts, products
+        # All at once: rounding them is one launch then, and they are small beside their logits.
+        self._operand = products.operand(contexts.flatten(0, 1)) if products.native else None
+        self._contexts, self._products = contexts, products
         self.of_contexts = torch.empty_like(contexts, memory_format=torch.contiguous_format) if needed else None
         self.of_weight = self.of_bias = None
 
-    def latent(self, rows: slice) -> Tensor:
-        return self.contexts[rows].flatten(0, 1)
+    def operand(self, rows: slice) -> Tensor:
+        if self._operand is None:
+            return self._products.operand(self._contexts[rows].flatten(0, 1))
+        experts = self._contexts.shape[1]
+        return self._operand[rows.start * experts : rows.stop * experts]
 
 
 class _OnePass(torch.autograd.Function):
@@ -271,7 +276,7 @@ def _chunks(
     of_weight = weight.new_empty(width, weight.shape[1]) if needs[2] else None
     for start in range(0, tokens, step):
         part = slice(start, min(start + step, tokens))
-        latent = products.operand(source.latent(part))
+        latent = source.operand(part)
         z = buffer[: latent.shape[0]]
         rows.make(latent, words, z)
         of_z = rows.run(z, part, scale)

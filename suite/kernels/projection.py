@@ -62,8 +62,8 @@ class ProjectedChunks:
         self._stream = None if streams is None else torch.arange(contexts.shape[0], device=contexts.device) % streams
         self._kept: tuple[Tensor, Tensor, Tensor | None]
 
-    def latent(self, rows: slice) -> Tensor:
-        """Expert contexts [n K, d] of the tokens in ``rows``."""
+    def operand(self, rows: slice) -> Tensor:
+        """Expert contexts [n K, d] of the tokens in ``rows``, as a product takes them."""
         operand = self.products.operand(self.contexts[rows])
         out = self.contexts.new_empty(operand.shape[0], self.weight.shape[0])
         latent = self.products.multiply(operand, self.weight.t(), out).add_(self.projection.bias).tanh_()
@@ -73,7 +73,7 @@ class ProjectedChunks:
             mask = self.projection.mask[self._stream[rows]]
             latent = (latent * mask).mul_(self.projection.scale)
         self._kept = (operand, tanh, mask)
-        return latent.view(operand.shape[0] * self.projection.experts, -1)
+        return self.products.operand(latent.view(operand.shape[0] * self.projection.experts, -1))
 
     def back(self, rows: slice, of_latent: Tensor, alpha: float, first: bool) -> None:
         """Take the gradient [n K, d] of the last chunk's latent, overwriting it; the sums get ``alpha`` times it."""

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
+
+# Exponentials and logarithms are those of base two: one instruction each, where the natural ones take four more for
+# numbers below the smallest normal one.
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+# Triton's interpreter has no instructions.
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 IDENTITY = tl.constexpr(0)
 # GSS with k = 2 (sigsoftmax: c = 0) and with any k; `a` is c, `b` is k.
@@ -30,8 +38,18 @@ def _piece(z, a, b, COUNT: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _reciprocal(x):  # type: ignore[no-untyped-def]
+    """1 / x in one instruction, to two units in the last place; zero from 2^126 on."""
+    if _INTERPRETED:
+        y = 1.0 / x
+    else:
+        y = libdevice.fast_dividef(1.0, x)
+    return y
+
+
+@triton.jit
 def _tanh(x):  # type: ignore[no-untyped-def]
-    return 1.0 - 2.0 / (1.0 + tl.exp(2.0 * x))
+    return 1.0 - 2.0 * _reciprocal(1.0 + tl.exp2(x * (2.0 * LOG2E)))
 
 
 @triton.jit
@@ -42,15 +60,15 @@ def transformed(z, table, a, b, COUNT: tl.constexpr, FUNCTION: tl.constexpr):  #
     slope = f
     if FUNCTION == SIGSOFTMAX:
         x = z - a
-        u = tl.exp(-tl.abs(x))
-        f = 1.0 / (1.0 + u)
+        u = tl.exp2(tl.abs(x) * -LOG2E)
+        f = _reciprocal(1.0 + u)
         t = z + tl.minimum(x, 0.0)
         slope = 1.0 + tl.where(x >= 0.0, u, 1.0) * f
     if FUNCTION == GSS:
         x = z - a
-        u = tl.exp(-tl.abs(x))
-        t = z + (b - 1.0) * (tl.minimum(x, 0.0) - tl.log(1.0 + u))
-        slope = 1.0 + (b - 1.0) * tl.where(x >= 0.0, u, 1.0) / (1.0 + u)
+        u = tl.exp2(tl.abs(x) * -LOG2E)
+        t = z + (b - 1.0) * (tl.minimum(x, 0.0) - tl.log2(1.0 + u) * LN2)
+        slope = 1.0 + (b - 1.0) * tl.where(x >= 0.0, u, 1.0) * _reciprocal(1.0 + u)
     if FUNCTION == PLIF:
         piece, offset = _piece(z, a, b, COUNT)
         both = tl.load(table + piece)

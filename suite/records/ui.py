@@ -23,6 +23,7 @@ from suite.records.views import best_run, by_dataset, overview
 
 HOST = "127.0.0.1"
 _START_SECONDS = 60.0
+_RUNS_A_LINE = 100
 
 
 def _say(line: str) -> None:
@@ -53,7 +54,7 @@ def serve(
         say("bringing the registry up to date with the records ...")
     registry = Registry(store, uri)
     if sync_first:
-        report = registry.sync(wait=60)
+        report = registry.sync(wait=60, say=_counting(say))
         say(f"registry: {len(report.created)} new, {len(report.updated)} updated, {len(report.unchanged)} as before")
         for key, reason in report.failed.items():
             say(f"run {key} could not be mirrored: {reason}")
@@ -92,11 +93,25 @@ def links(registry: Registry, base: str) -> list[tuple[str, list[tuple[str, str]
     return found
 
 
+def _counting(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Takes what is said of each run, and says how many there were: the first sync of many takes minutes."""
+    count = 0
+
+    def hear(_message: str) -> None:
+        nonlocal count
+        count += 1
+        if count % _RUNS_A_LINE == 0:
+            say(f"  {count} runs so far")
+
+    return hear
+
+
 def _print_links(say: Callable[[str], None], found: list[tuple[str, list[tuple[str, str]]]]) -> None:
     for heading, pages in found:
         say(f"\n{heading}")
+        width = max(34, *(len(title) for title, _ in pages))
         for title, address in pages:
-            say(f"  {title:<34}  {address}")
+            say(f"  {title:<{width}}  {address}")
     say("")
 
 

@@ -7,7 +7,9 @@ not documented; its fields were read from release 3.17, which the project pins. 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,7 +25,15 @@ _PEAKS = ("cost/gpu_peak_mib", "cost/cpu_peak_mib")
 _PARAMETERS = "model/parameters"
 # Runs that differ in one of these are not averaged: a short run must not pass for a full one.
 _APART = ("task", "version", "encoder", "precision", "scope")
+_IMPLIED = ("version", "encoder", "precision")
 _OWN_SECTION = "suite"
+# The UI loads so many runs, groups those, and says nothing of the others but a button.
+LOADED = 100
+# Characters for the names of folded groups: the registry takes 20,000 for a state; a group not named is unfolded.
+_FOLDED = 12_000
+# Pixels.
+_NAME_WIDTH = 180
+_WIDE = {"params.`dataset`": 160, "params.`head`": 130, "params.`encoder`": 100, "params.`task`": 170}
 
 
 @dataclass(frozen=True)
@@ -82,23 +92,54 @@ def best_run(records: Iterable[Record], dataset: str) -> Record | None:
 
 def _views(dataset: str, records: Sequence[Record]) -> list[View]:
     key = _key(dataset)
-    mark = '"' if "'" in dataset else "'"
-    condition = f"params.dataset = {mark}{dataset}{mark}"
-    finished = f"{condition} and attributes.status = 'FINISHED'"
     metrics = sorted({name for record in records for name in final_metrics(record)})
     primary = primary_metric(metrics) or "test_ppl"
-    shown = [_metric(name) for name in _shown_metrics(primary, metrics)]
     who = [_param(name) for name in ("head", "seed")]
     how = [_param(name) for name in ("encoder", "scope", "precision", "task", "cell")]
-    grouping = _grouping(records)
-    groups = [by["groupByData"] for by in grouping["groupBy"]["groupByKeys"]]
-    heads = _table(finished, _metric(primary), True, shown, groups) | grouping
-    charts = {**heads, **_charts(primary, records, metrics), "runListHidden": True}
+    columns = who + [_metric(name) for name in _shown_metrics(primary, metrics)] + how
+    runs = _table(_condition("dataset", dataset), _metric(primary), True, columns)
+    views = [View(f"runs by {primary}", f"{key}-runs", runs)]
+    for task, part in _parts(records).items():
+        views += _means(dataset, task, part, primary)
+    return views
+
+
+def _parts(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """What a mean may be taken over: the dataset's runs, or each task's where they are more than the UI loads."""
+    if len(records) <= LOADED or len({record.task.name for record in records}) == 1:
+        return {"": list(records)}
+    parts: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        parts[record.task.name].append(record)
+    return dict(sorted(parts.items()))
+
+
+def _means(dataset: str, task: str, records: Sequence[Record], primary: str) -> list[View]:
+    """The means by head and the charts; a title says where the UI has to be told to load what it left out."""
+    condition = f"{_condition('dataset', dataset)} and attributes.status = 'FINISHED'"
+    key, title = _key(dataset), ""
+    if task:
+        condition += f" and {_condition('task', task)}"
+        key, title = f"{key}-{_key(task)}", f", {task}"
+    metrics = sorted({name for record in records for name in final_metrics(record)})
+    shown = [_metric(name) for name in _shown_metrics(primary, metrics)]
+    # The best first, as the UI loads them.
+    grouping = _grouping(sorted(records, key=lambda r: (final_metrics(r).get(primary, math.inf), r.run_key)))
+    heads = _table(condition, _metric(primary), True, shown, _name_width(grouping)) | grouping
+    whole = len(records) <= LOADED
+    charts = {**heads, **_charts(primary, records, metrics), "runListHidden": whole}
+    if not whole:
+        # The mean of those that come first would be a mean of the best.
+        title += f" (press Load more: {LOADED} of {len(records):,} runs)"
     return [
-        View(f"runs by {primary}", f"{key}-runs", _table(condition, _metric(primary), True, who + shown + how)),
-        View("means by head", f"{key}-heads", heads),
-        View("curves, and what they cost", f"{key}-charts", charts, charts=True),
+        View(f"means by head{title}", f"{key}-heads", heads),
+        View(f"curves, and what they cost{title}", f"{key}-charts", charts, charts=True),
     ]
+
+
+def _condition(param: str, value: str) -> str:
+    mark = '"' if "'" in value else "'"
+    return f"params.{param} = {mark}{value}{mark}"
 
 
 def _shown_metrics(primary: str, metrics: Sequence[str]) -> list[str]:
@@ -110,11 +151,8 @@ def _shown_metrics(primary: str, metrics: Sequence[str]) -> list[str]:
 
 
 def _table(
-    condition: str, order: str, ascending: bool, columns: Sequence[str], groups: Sequence[str] = ()
+    condition: str, order: str, ascending: bool, columns: Sequence[str], name_width: int = _NAME_WIDTH
 ) -> dict[str, Any]:
-    # Pixels. A group is named by all that it was grouped by, a run by what the next columns say again.
-    name_width = 150 + 90 * len(groups)
-    widths = {"attributes.`Run Name`": name_width, **{c: min(135, max(85, 8 * len(c) - 55)) for c in columns}}
     return {
         "searchFilter": condition,
         "orderByKey": order,
@@ -125,31 +163,51 @@ def _table(
         "datasetsFilter": [],
         "selectedColumns": list(columns),
         "columnOrder": ["attributes.`Run Name`", *columns],
-        "columnWidths": widths,
+        "columnWidths": {"attributes.`Run Name`": name_width, **{column: _width(column) for column in columns}},
         "runsHiddenMode": "SHOW_ALL",
     }
+
+
+def _width(column: str) -> int:
+    """Pixels: for its title, and for what stands in it; the UI shows 16 digits of a number, of which six are enough."""
+    return max(85, 7 * len(column.partition("`")[2]) + 20, _WIDE.get(column, 0))
+
+
+def _name_width(grouping: Mapping[str, Any]) -> int:
+    """Pixels for the longest name of a group, which repeats all that it was grouped by."""
+    longest = max(len(name.replace("param.", "")) for name in grouping["groupsExpanded"])
+    return max(_NAME_WIDTH, min(560, 135 + 5 * longest))
 
 
 def _grouping(records: Sequence[Record]) -> dict[str, Any]:
     """Means over seeds, the runs themselves folded away; by more than the head where the dataset's runs differ.
 
-    A scope other than ``full`` is always named; ``cell`` tells apart what differs in the recipe alone.
+    What task and head tell already is left out of a group's name. A scope other than ``full`` is always named;
+    ``cell`` tells apart what differs in the recipe alone.
     """
     params = [
         {**about_record(record).params, "version": str(record.task.version), "scope": record.scope}
         for record in records
     ]
-    varied = {key for key in _APART if len({given[key] for given in params}) > 1}
-    if any(record.scope != "full" for record in records):
-        varied.add("scope")
-    keys = ["head", *(key for key in _APART if key in varied)]
-    if len({tuple(given[key] for key in keys) for given in params}) < len({given["cell"] for given in params}):
+
+    def groups(keys: Sequence[str]) -> list[tuple[str, ...]]:
+        return list(dict.fromkeys(tuple(given[key] or "null" for key in keys) for given in params))
+
+    keys = ["head", *(key for key in _APART if len(groups([key])) > 1)]
+    short = any(record.scope != "full" for record in records)
+    for key in reversed(_IMPLIED):
+        fewer = [other for other in keys if other != key]
+        if len(groups(fewer)) == len(groups(keys)):
+            keys = fewer
+    if short and "scope" not in keys:
+        keys.append("scope")
+    if len(groups(keys)) < len(groups(["cell"])):
         keys.append("cell")
-    groups = {",".join(f"param.{key}.{given[key] or 'null'}" for key in keys) for given in params}
+    names = [",".join(f"param.{key}.{value}" for key, value in zip(keys, group, strict=True)) for group in groups(keys)]
     by = [{"mode": "param", "groupByData": key} for key in keys]
     return {
         "groupBy": {"aggregateFunction": "average", "groupByKeys": by},
-        "groupsExpanded": dict.fromkeys(sorted(groups), False),
+        "groupsExpanded": dict.fromkeys(names[: _FOLDED // (10 + max(map(len, names)))], False),
         "useGroupedValuesInCharts": True,
     }
 
@@ -157,7 +215,8 @@ def _grouping(records: Sequence[Record]) -> dict[str, Any]:
 def _charts(primary: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:
     curve = f"valid_{primary.rpartition('_')[2]}"
     cards: list[dict[str, Any]] = []
-    if any(curve in point for record in records for point in record.curves):
+    # One point is no curve.
+    if any(sum(curve in point for point in record.curves) > 1 for record in records):
         cards.append(_line(f"curve/{curve}"))
     cards.append(_card("BAR", metricKey=primary))
     costs = (_EPOCH_SECONDS, *_PEAKS, _PARAMETERS)

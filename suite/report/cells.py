@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,8 +129,13 @@ def section_keys(record: Record) -> list[SectionKey]:
     return [SectionKey(record.labels.dataset, record.task.protocol, stage) for stage in results(record)]
 
 
-def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list[Cell]:
-    """Cells of finished records; two specs under one label are two cells and never averaged together."""
+def group(
+    finished: Iterable[Record], unfinished: Iterable[Record] = (), flat: dict[str, Mapping[str, str]] | None = None
+) -> list[Cell]:
+    """Cells of finished records; two specs under one label are two cells and never averaged together.
+
+    ``flat`` keeps specs taken apart, by run key, for whoever needs them again.
+    """
     failed = defaultdict(list)
     for record in unfinished:
         failed[spec_hash(record)].append(record)
@@ -140,7 +146,7 @@ def group(finished: Iterable[Record], unfinished: Iterable[Record] = ()) -> list
     namesakes = defaultdict(list)
     for identity, members in groups.items():
         namesakes[identity[:2]].append(next(iter(members.values())))
-    flat: dict[str, Mapping[str, str]] = {}
+    flat = {} if flat is None else flat
     differing = {name: differing_keys(records, flat) for name, records in namesakes.items()}
     cells = []
     for (key, method, spec), members in groups.items():
@@ -157,23 +163,24 @@ def spec_hash(record: Record) -> str:
 
 
 def differing_keys(namesakes: Sequence[Record], flat: dict[str, Mapping[str, str]] | None = None) -> list[str]:
-    """The keys, seeds apart, in which the specs of one name differ; ``flat`` keeps specs taken apart, by run key."""
+    """The keys, seeds apart, in which the specs of one name differ; ``flat`` as for :func:`group`."""
     flat = {} if flat is None else flat
     if len(namesakes) < 2:
         return []
-    specs = [_flat(record, flat) for record in namesakes]
+    specs = [flattened(record, flat) for record in namesakes]
     keys = sorted(set().union(*specs) - {"seed"})
     return [key for key in keys if len({other.get(key, "absent") for other in specs}) > 1]
 
 
-def _flat(record: Record, known: dict[str, Mapping[str, str]]) -> Mapping[str, str]:
+def flattened(record: Record, known: dict[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """A record's spec by dotted keys, from ``known`` or put there."""
     if record.run_key not in known:
         known[record.run_key] = dict(flatten(record.spec))
     return known[record.run_key]
 
 
 def _difference(record: Record, differing: Sequence[str], flat: dict[str, Mapping[str, str]]) -> tuple[str, ...]:
-    own = _flat(record, flat) if differing else {}
+    own = flattened(record, flat) if differing else {}
     said = [f"{key}={own.get(key, 'absent')}" for key in differing[:_SHOWN_DIFFERENCES]]
     more = len(differing) - len(said)
     return (*said, f"and {more} more") if more else tuple(said)
@@ -182,7 +189,14 @@ def _difference(record: Record, differing: Sequence[str], flat: dict[str, Mappin
 def flatten(value: Any) -> Iterable[tuple[str, str]]:
     """Dotted keys and their values as text, depth first: ``("recipe.optimizer.lr", "20.0")``."""
     for path, leaf in leaves(value).items():
-        yield path, leaf if isinstance(leaf, str) else canonical_json(leaf)
+        kind = type(leaf)
+        # Thousands of specs are taken apart, and an encoder takes its time over the plainest values.
+        if kind is str:
+            yield path, leaf
+        elif kind is int or (kind is float and math.isfinite(leaf)):
+            yield path, repr(leaf)
+        else:
+            yield path, canonical_json(leaf)
 
 
 def measured(records: Sequence[Record]) -> tuple[str | None, list[Record], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,6 +16,7 @@ from suite.report.claims import AveragingMatters, Claim, Compare, CostRatio, Equ
 from suite.report.compare import Summary, difference, summarize
 from suite.report.pairing import (
     SPLITS,
+    Apart,
     cost_pair,
     fits,
     matches,
@@ -81,6 +82,7 @@ class Evidence:
     cells: Sequence[Cell]
     with_short: Sequence[Cell]
     benchmarks: Sequence[Mapping[str, Any]] = ()
+    apart: Apart = field(default_factory=Apart)
 
     @classmethod
     def of(
@@ -89,7 +91,9 @@ class Evidence:
         """Finished runs of current task versions; smoke runs never count."""
         finished = [record for record in records if record.status == "finished" and is_current(record, tasks or {})]
         full = [record for record in finished if record.scope == "full"]
-        return cls(group(full), group(record for record in finished if record.scope != "smoke"), benchmarks)
+        long = [record for record in finished if record.scope != "smoke"]
+        apart = Apart()
+        return cls(group(full, flat=apart.flat), group(long, flat=apart.flat), benchmarks, apart)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Judged:
@@ -155,7 +159,7 @@ def _ranks(heads: Sequence[str], metric: str, evidence: Evidence) -> Iterator[tu
 
 def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
     sign = 1 if rule.better == "lower" else -1
-    for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same):
+    for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same, evidence.apart):
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
         if not ours or not theirs or not of_quality(cell) or not fits(cell, other, rule.at_most_size):
             continue
@@ -171,7 +175,7 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
-    for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same):
+    for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same, evidence.apart):
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
         if not ours or not theirs or not of_quality(cell):
             continue
@@ -189,7 +193,7 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _cost_ratio(rule: CostRatio, evidence: Evidence) -> Iterator[Finding]:
-    for cell, other in pairs(evidence.with_short, rule.heads, rule.than, rule.same):
+    for cell, other in pairs(evidence.with_short, rule.heads, rule.than, rule.same, evidence.apart):
         if not matches(cell.key.dataset, rule.datasets):
             continue
         both = cost_pair(cell.records, other.records)
@@ -251,7 +255,7 @@ def _averaging(rule: AveragingMatters, evidence: Evidence) -> Iterator[Finding]:
         # One run carries all its averages, so the effect of the start is paired by seed.
         shared = starts[best].keys() & starts[worst].keys()
         moved = summarize([starts[worst][seed] - starts[best][seed] for seed in sorted(shared)])
-        for other, base in pairs(evidence.cells, rule.heads, rule.head, rule.same):
+        for other, base in pairs(evidence.cells, rule.heads, rule.head, rule.same, evidence.apart):
             found = difference(values(other, rule.metric), values(base, rule.metric))
             if base is not cell or found.mean is None:
                 continue

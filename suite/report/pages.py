@@ -54,7 +54,7 @@ class Report:
         evidence = Evidence.of(self.records, self.tasks, load_benchmarks(self.results / "benchmarks"))
         judged = [judge(claim, evidence) for claim in self.claims]
         current = [record for record in self.records if is_current(record, self.tasks)]
-        heads = worths(evidence.cells, current)
+        heads = worths(evidence.cells, current, evidence.apart)
         worth, averaging = worth_markdown(heads), averaging_markdown(evidence.with_short)
         ranks = ranks_markdown(evidence.with_short)
         pages = {

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, SectionKey, costs, flatten
+from suite.report.cells import Cell, CellCosts, costs, flattened
 from suite.report.columns import budget
 from suite.report.compare import Summary
+from suite.spec.run_spec import canonical_json
 
 SPLITS = ("test", "valid")
 # Protocols whose runs are for the clock or for a comparison of arithmetic, and far too short to say what a head is good
@@ -20,44 +22,61 @@ NOT_OF_QUALITY = ("cost", "speed-*", "precision")
 Share = Literal["dataset", "encoder", "encoder-label", "precision"]
 
 
-def pairs(cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share]) -> Iterator[tuple[Cell, Cell]]:
-    """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must."""
-    flat: dict[str, Mapping[str, str]] = {}
-    sections: dict[SectionKey, list[Cell]] = defaultdict(list)
+class Apart:
+    """Specs taken apart, each once: ``flat`` by dotted keys, by run key."""
+
+    def __init__(self) -> None:
+        self.flat: dict[str, Mapping[str, str]] = {}
+        self._items: dict[str, AbstractSet[tuple[str, str]]] = {}
+
+    def distance(self, cell: Cell, other: Cell) -> int:
+        """In how many keys two specs differ."""
+        keys = (flattened(one.records[0], self.flat).keys() for one in (cell, other))
+        equal = self._of(cell.records[0]) & self._of(other.records[0])
+        return len(next(keys) | next(keys)) - len(equal)
+
+    def _of(self, record: Record) -> AbstractSet[tuple[str, str]]:
+        if record.run_key not in self._items:
+            self._items[record.run_key] = frozenset(flattened(record, self.flat).items())
+        return self._items[record.run_key]
+
+
+def pairs(
+    cells: Sequence[Cell], heads: Sequence[str], than: str, same: Sequence[Share], apart: Apart | None = None
+) -> Iterator[tuple[Cell, Cell]]:
+    """Each cell of ``heads`` with the cell of ``than`` in its section that is most like it and shares what it must.
+
+    ``apart`` keeps what it took to find out.
+    """
+    apart = apart or Apart()
+    labels = {cell.head for cell in cells}
+    ours, theirs = ({label for label in labels if matches(label, globs)} for globs in (heads, (than,)))
+    partners: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
+    # By what they must share, for among thousands of cells most have a handful of partners.
     for cell in cells:
-        sections[cell.key].append(cell)
+        if cell.head in theirs:
+            partners[_shared(cell, same)].append(cell)
     for cell in cells:
-        if not matches(cell.head, heads):
+        if cell.head not in ours:
             continue
-        partners = [
-            other
-            for other in sections[cell.key]
-            if other is not cell
-            and fnmatchcase(other.head, than)
-            and all(_SHARED[what](other) == _SHARED[what](cell) for what in same)
-        ]
-        if len(partners) > 1:
+        found = [other for other in partners.get(_shared(cell, same), ()) if other is not cell]
+        if len(found) > 1:
             # The comparison of whole specs is what takes time, and most cells have one partner.
-            partners.sort(key=lambda other: (_distance(flat, cell, other), other.records[0].run_key))
-        if partners:
-            yield cell, partners[0]
+            found = [min(found, key=lambda other: (apart.distance(cell, other), other.records[0].run_key))]
+        if found:
+            yield cell, found[0]
 
 
-_SHARED: Mapping[Share, Callable[[Cell], Any]] = {
-    "dataset": lambda cell: cell.records[0].spec["dataset"],
-    "encoder": lambda cell: cell.records[0].spec["encoder"],
+_SHARED: Mapping[Share, Callable[[Cell], str]] = {
+    "dataset": lambda cell: canonical_json(cell.records[0].spec["dataset"]),
+    "encoder": lambda cell: canonical_json(cell.records[0].spec["encoder"]),
     "encoder-label": lambda cell: cell.encoder,
     "precision": lambda cell: cell.precision,
 }
 
 
-def _distance(flat: dict[str, Mapping[str, str]], cell: Cell, other: Cell) -> int:
-    """In how many keys two specs differ; ``flat`` keeps the specs already taken apart, by run key."""
-    for record in (cell.records[0], other.records[0]):
-        if record.run_key not in flat:
-            flat[record.run_key] = dict(flatten(record.spec))
-    one, two = flat[cell.records[0].run_key], flat[other.records[0].run_key]
-    return sum(one.get(key) != two.get(key) for key in one.keys() | two.keys())
+def _shared(cell: Cell, same: Sequence[Share]) -> tuple[Any, ...]:
+    return (cell.key, *(_SHARED[what](cell) for what in same))
 
 
 def cost_pair(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[CellCosts, CellCosts] | None:

@@ -56,7 +56,7 @@ def _maps(members: Sequence[Record], title: str) -> Figure:
     kl, modes = _means(members, "kl"), _means(members, "mode_match")
     heads = sorted(kl, key=lambda head: (head != BASE, head))
     panels = (
-        _Panel("KL gap (nats)", lambda head: kl[head], lambda value: f"{value:.2g}", "viridis"),
+        _Panel("KL gap (nats)", lambda head: kl[head], _nats, "viridis"),
         _Panel("KL gap / softmax's", lambda head: _over(kl, head), _two_digits, "PuOr_r", 1),
         _Panel("modes matched (%)", lambda head: modes.get(head, {}), lambda value: f"{value:.0f}", "viridis"),
         _Panel("modes / softmax's", lambda head: _over(modes, head), _two_digits, "PuOr", -1),
@@ -94,6 +94,11 @@ def _means(members: Sequence[Record], metric: str) -> dict[str, Grid]:
 def _over(grids: Mapping[str, Grid], head: str) -> Grid:
     base = grids.get(BASE, {})
     return {at: value / base[at] for at, value in grids.get(head, {}).items() if base.get(at)}
+
+
+def _nats(value: float) -> str:
+    """``3.0``, ``0.058``: a trailing zero is a digit too."""
+    return f"{value:.1f}" if value >= 1 else f"{value:#.2g}"
 
 
 def _two_digits(value: float) -> str:

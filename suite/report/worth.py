@@ -13,7 +13,7 @@ from suite.report import formatting
 from suite.report.cells import Cell, SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
-from suite.report.pairing import cost_pair, of_quality, pairs, values, with_interval
+from suite.report.pairing import Apart, cost_pair, of_quality, pairs, values, with_interval
 from suite.report.table import link_definitions, render_table
 from suite.spec.run_spec import canonical_json
 
@@ -71,16 +71,16 @@ class Worth:
         return "worth it" if fair else "better, but dear"
 
 
-def worths(cells: Sequence[Cell], records: Sequence[Record]) -> list[Worth]:
+def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None = None) -> list[Worth]:
     """Every head that has a softmax beside it, best first within a section; ``records`` may add costs.
 
     Quality comes from full runs, which may have shared a GPU; costs from any run of the same model and batch that did
-    not, a shortened one included.
+    not, a shortened one included. ``apart`` as for :func:`suite.report.pairing.pairs`.
     """
     found = []
     timed = steps(records)
     others = sorted({cell.head for cell in cells} - {BASE})
-    for cell, base in pairs(cells, others, BASE, ("dataset", "encoder-label", "precision")):
+    for cell, base in pairs(cells, others, BASE, ("dataset", "encoder-label", "precision"), apart):
         metric = next((name for name in PRIMARY_METRICS if values(cell, name) and values(base, name)), None)
         if metric is None:
             continue

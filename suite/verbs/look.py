@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from suite.errors import InputError
 from suite.progress import duration
+from suite.records.files import no_collection
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
@@ -152,8 +153,9 @@ def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
         from suite.report.pages import Report
 
         pages = Report(options.results, records, published, tasks, load_claims(published))
-        for path in pages.write(options.write_into):
-            print(f"wrote {path}")
+        with no_collection():
+            for path in pages.write(options.write_into):
+                print(f"wrote {path}")
     return 0
 
 

@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from suite.kernels import chunked, fused, reference
 from suite.kernels.arithmetic import Products
-from suite.kernels.fused import Tuning
-from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
@@ -219,18 +218,42 @@ def products_alone(x: Inputs, arithmetic: str) -> Callable[[], Any]:
 
 
 def plif_forms(x: Inputs, arithmetic: str) -> Iterator[Case]:
-    """PLIF with its sums in shared memory and by global atomics, between the identity and slopes that have none."""
-    plif = Plif().cuda()
+    """PLIF with its look-ups and sums in shared memory or not, between the identity and slopes that have no sums."""
+    plif, frozen, there = Plif().cuda(), Plif(frozen=True).cuda(), Tuning(window_from=0)
+    by_triton = there._replace(looked_up=0)
     yield one_pass(x, Identity(), arithmetic)
-    yield one_pass(x, Plif(frozen=True).cuda(), arithmetic, ", frozen")
+    yield one_pass(x, frozen, arithmetic, ", frozen", there)
+    yield one_pass(x, frozen, arithmetic, ", frozen, looked up by Triton", by_triton)
+    yield one_pass(x, plif, arithmetic, ", looked up by Triton", by_triton)
     yield one_pass(x, plif, arithmetic, ", global atomics", Tuning(window=0))
     yield one_pass(x, Plif(deterministic=True).cuda(), arithmetic, ", global, deterministic", Tuning(window=0))
     for window in (12_288, 20_480, 28_672):
-        yield one_pass(x, plif, arithmetic, f", window of {window}", Tuning(window=window, window_from=0))
-    twice = Tuning(chunk_bytes=tuple(2 * size for size in Tuning().chunk_bytes))  # type: ignore[arg-type]
-    yield one_pass(x, plif, arithmetic, ", chunks twice as large", twice)
-    yield one_pass(x, plif, arithmetic, ", tile 1024", Tuning(statistics_tile=1024, gradient_tile=1024))
-    yield one_pass(x, plif, arithmetic, ", tile 4096", Tuning(statistics_tile=4096, gradient_tile=4096))
+        yield one_pass(x, plif, arithmetic, f", sums of {window}", there._replace(window=window))
+    for pieces in (2_048, 4_096, 8_192, 12_288, 20_480, 28_672):
+        yield one_pass(x, plif, arithmetic, f", {pieces} looked up", there._replace(looked_up=pieces))
+    for tuning, note in ((there, ""), (by_triton, ", looked up by Triton")):
+        for factor in (0.5, 0.75, 1.5, 2.0):
+            size = tuple(int(factor * size) for size in Tuning().chunk_bytes)
+            chunks = tuning._replace(chunk_bytes=size)  # type: ignore[arg-type]
+            yield one_pass(x, plif, arithmetic, f", chunks {factor:g} times as large{note}", chunks)
+    for tile in (1024, 4096):
+        tiles = by_triton._replace(statistics_tile=tile, gradient_tile=tile)
+        yield one_pass(x, plif, arithmetic, f", looked up by Triton, tile {tile}", tiles)
+
+
+def tiles(x: Inputs, g: Pointwise, arithmetic: str) -> Iterator[Case]:
+    """Shapes of the row kernels' tiles, how far they load ahead, in what order, and who settles the loss."""
+    for tile, rows, warps in ((1024, 2, 2), (2048, 2, 4), (2048, 4, 4), (4096, 4, 4), (4096, 4, 8)):
+        for programs in (250, 500, 1000):
+            tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps, programs=programs)
+            yield one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps, {programs} programs", tuning)
+    for stages in (1, 2, 4):
+        yield one_pass(x, g, arithmetic, f", {stages} stages", Tuning(stages=stages))
+    for turned in (True, False):
+        for settles, most_warps, stages in ((2.0, 16, 3), (0.75, 16, 3), (0.75, 8, 3), (0.75, 8, 5), (0.75, 32, 2)):
+            tuning = Tuning(turned=turned, settles=settles, most_warps=most_warps, stages=stages)
+            note = f"settled by {most_warps} warps, {stages} stages" if settles < 1 else "mixed apart"
+            yield one_pass(x, g, arithmetic, f", {'turned' if turned else 'straight'}, {note}", tuning)
 
 
 def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
@@ -246,37 +269,8 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
                 for mib in budgets
             ],
         )
-    for arithmetic in ("bfloat16", "tf32"):
-        tiles = [None, Tile(), Tile(stages=4), Tile(columns=256), Tile(warps=4), Tile(depth=32, stages=4)]
-        tiles += [Tile(rows=64, columns=256), Tile(rows=256, columns=128)]
-        yield (
-            f"own logits, {arithmetic}",
-            x,
-            [one_pass(x, Identity(), arithmetic, f", {tile}", Tuning(own_logits=tile)) for tile in tiles],
-        )
     for arithmetic in ("tf32", "bfloat16"):
-        found = []
-        for g in (Identity(), Sigsoftmax()):
-            for tile, rows, warps in (
-                (1024, 1, 4),
-                (2048, 1, 4),
-                (2048, 2, 4),
-                (2048, 4, 4),
-                (4096, 2, 4),
-                (4096, 4, 4),
-            ):
-                tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
-                found.append(one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps", tuning))
-            for tile, rows, warps in ((4096, 4, 8), (8192, 4, 8), (1024, 2, 2)):
-                tuning = Tuning(statistics_tile=tile, gradient_tile=tile, rows=rows, warps=warps)
-                found.append(one_pass(x, g, arithmetic, f", tile {tile}, {rows} rows, {warps} warps", tuning))
-            for stages in (2, 3):
-                for rows in (2, 4):
-                    tuning = Tuning(stages=stages, rows=rows)
-                    found.append(one_pass(x, g, arithmetic, f", {stages} stages, {rows} rows", tuning))
-            for programs in (500, 4000):
-                found.append(one_pass(x, g, arithmetic, f", {programs} programs", Tuning(programs=programs)))
-        yield f"tiles, {arithmetic}", x, found
+        yield f"tiles, {arithmetic}", x, [case for g in (Identity(), Sigsoftmax()) for case in tiles(x, g, arithmetic)]
     for arithmetic in ("tf32", "bfloat16"):
         yield f"PLIF, {arithmetic}", x, list(plif_forms(x, arithmetic))
     one = Inputs.random(1400, 1, 400, 10_000)

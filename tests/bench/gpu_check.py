@@ -12,10 +12,9 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from suite.kernels import chunked, fused, knot_sums, reference
-from suite.kernels.fused import Tuning
-from suite.kernels.fused_logits import Tile
+from suite.kernels import chunked, fused, pieces, reference
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
@@ -30,9 +29,11 @@ FUNCTIONS: dict[str, Any] = {
     "gss": lambda: GeneralizedSigsoftmax(c=-1.0, k=2.5),
     "plif": lambda: Plif(knots=2000, slope_std=0.2),
     "plif, deterministic": lambda: Plif(knots=2000, slope_std=0.2, deterministic=True),
+    "plif, frozen": lambda: Plif(knots=2000, slope_std=0.2, frozen=True),
     "network": lambda: MonotonicNetwork(units=20, bound=4.0),
 }
 COUNTED = Tuning(window_from=0)
+BY_TRITON = COUNTED._replace(looked_up=0)
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -92,13 +93,15 @@ def one(name: str, experts: int, bias: bool, eps: float, weighted: bool, arithme
     forms: dict[str, Any] = {"triton": fused.mixture_nll}
     if arithmetic == "float16":
         forms["triton, float16 logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(wide_logits=False))
-    if arithmetic != "float32" and name in ("identity", "sigsoftmax", "gss"):
-        forms["triton, own logits"] = lambda *a: fused.mixture_nll(*a, None, Tuning(own_logits=Tile()))
+    if name in ("identity", "sigsoftmax", "gss"):
+        forms["triton, mixed apart"] = lambda *a: fused.mixture_nll(*a, None, Tuning(settles=2.0, turned=False))
     if arithmetic == "tf32":
         forms["triton, TF32 gradients"] = lambda *a: fused.mixture_nll(*a, None, Tuning(half_gradients=False))
     if name.startswith("plif"):  # the others at this size are by global atomics
         forms["triton, knots in shared memory"] = lambda *a: fused.mixture_nll(*a, None, COUNTED)
-        forms["triton, some knots there"] = lambda *a: fused.mixture_nll(*a, None, COUNTED._replace(window=128))
+        few = COUNTED._replace(window=128, looked_up=128)
+        forms["triton, some knots there"] = lambda *a: fused.mixture_nll(*a, None, few)
+        forms["triton, knots in shared memory but for look-ups"] = lambda *a: fused.mixture_nll(*a, None, BY_TRITON)
     if name == "plif":
         forms["triton, scalar atomics"] = lambda *a: fused.mixture_nll(*a, None, Tuning(vector_atomics=False, copies=4))
     if name == "identity":
@@ -199,6 +202,53 @@ def counted(arithmetic: str, spread: float) -> dict[str, Any]:
     }
 
 
+def looked_up(arithmetic: str, spread: float, window: int) -> dict[str, Any]:
+    """PLIF's look-ups at full size in shared memory beside Triton's: the loss, its gradients, and no number as such.
+
+    ``spread``: the logits' standard deviation, the bound is 20. Two words have no probability, and one context is NaN.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
+    torch.manual_seed(6)
+    g = Plif().cuda()
+    (contexts, prior, weight, bias, share), targets = problem(g, 15, True, True)
+    assert contexts is not None
+    assert weight is not None
+    assert bias is not None
+    with torch.no_grad():
+        weight *= spread / (0.4 * (0.39 * SIZE) ** 0.5)
+        bias[7] = bias[WORDS - 1] = -float("inf")
+        targets[targets == 7] = 8
+        targets[targets == WORDS - 1] = 9
+    tensors = [contexts, prior, weight, bias, share]
+
+    def made(tuning: Tuning) -> list[Tensor]:
+        arguments = (contexts, prior, weight, bias, targets, g, share, 0.0, 10**6, arithmetic, None, tuning)
+        return results(fused.mixture_nll(*arguments)[0], tensors, g)  # type: ignore[arg-type]
+
+    def losses(tuning: Tuning) -> Tensor:
+        arguments = (contexts, prior, weight, bias, targets, g, share, 0.0, 10**6, arithmetic, None, tuning)
+        return fused.mixture_nll(*arguments)[1]  # type: ignore[arg-type]
+
+    chosen = COUNTED._replace(looked_up=window)
+    found = error(made(chosen), [t.double() for t in made(BY_TRITON)])
+    with torch.no_grad():
+        contexts[5, 3, 2] = float("nan")
+        nan = [torch.isnan(losses(tuning)) for tuning in (chosen, BY_TRITON)]
+    # A half-precision gradient that lies between two numbers goes to either.
+    allowed = {"float32": 2e-5, "tf32": 1e-4, "float16": 1e-4, "bfloat16": 1e-3}[arithmetic]
+    same = torch.equal(*nan) and bool(nan[0][5]) and int(nan[0].sum()) == 1
+    return {
+        "g": "plif, 100,000 knots",
+        "K": 15,
+        "bias": True,
+        "weights": True,
+        "arithmetic": arithmetic,
+        "form": f"{window} pieces looked up there beside Triton, logits +-{spread:g}",
+        "error": found,
+        "verdict": "NAN ELSEWHERE" if not same else "ok" if found <= allowed else "TOO LARGE",
+    }
+
+
 def repeats(deterministic: bool, tuning: Tuning) -> dict[str, Any]:
     """Whether the sums of PLIF's knots repeat bit for bit, replays of a graph among them."""
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -225,8 +275,9 @@ def repeats(deterministic: bool, tuning: Tuning) -> dict[str, Any]:
     same = all(torch.equal(found[0], other) for other in found[1:]) and torch.equal(*replayed)
     # cuBLAS may take another algorithm in a graph.
     close = error([replayed[0]], [found[0].double()]) < 1e-4
-    blocks, shared = knot_sums.limits(torch.device("cuda"))
+    blocks, shared = pieces.limits(torch.device("cuda"))
     where = f"shared memory, {blocks} blocks of at most {shared} bytes" if tuning.window else "global memory"
+    where += ", looked up there" if tuning.window and tuning.looked_up else ", looked up by Triton"
     return {
         "g": "plif, deterministic" if deterministic else "plif",
         "form": f"repeats bit for bit, in {where}",
@@ -250,9 +301,12 @@ def check() -> bool:
         rows.append(_tried(lambda arithmetic=arithmetic: projected(arithmetic)))  # type: ignore[misc]
         for spread in (1.0, 15.0):
             rows.append(_tried(lambda arithmetic=arithmetic, spread=spread: counted(arithmetic, spread)))  # type: ignore[misc]
+        for spread, window in ((1.0, 28_672), (15.0, 28_672), (1.0, 1024)):
+            rows.append(_tried(lambda a=arithmetic, s=spread, w=window: looked_up(a, s, w)))  # type: ignore[misc]
     rows.append(_tried(lambda: repeats(True, Tuning(window=0))))
     for deterministic in (False, True):
-        rows.append(_tried(lambda deterministic=deterministic: repeats(deterministic, COUNTED)))  # type: ignore[misc]
+        for tuning in (COUNTED, BY_TRITON):
+            rows.append(_tried(lambda d=deterministic, t=tuning: repeats(d, t)))  # type: ignore[misc]
     print(tabulate(rows, headers="keys", floatfmt=".2e"), flush=True)
     wrong = [row for row in rows if row["verdict"] != "ok"]
     print(f"{len(rows)} checks, {len(wrong)} wrong", flush=True)

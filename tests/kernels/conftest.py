@@ -8,7 +8,7 @@ import pytest
 import torch
 from cuda_on_cpu import Kernel, compiled
 
-from suite.kernels import cuda_source, knot_sums
+from suite.kernels import cuda_source, pieces
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +17,16 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cuda_on_cpu")
 
 
+KERNELS = {
+    "pieces.cu": ["locate"],
+    "knots.cu": ["prepare", "accumulate", "collect"],
+    "plif.cu": ["statistics", "gradient"],
+}
+
+
 @pytest.fixture
 def knots_on_cpu(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The sums of PLIF's pieces run on tensors of the CPU, on a GPU of three multiprocessors with little memory.
+    """The kernels for PLIF's pieces run on tensors of the CPU, as on a GPU of three multiprocessors with little memory.
 
     Gives the names of the kernels that were asked for.
     """
@@ -29,10 +36,10 @@ def knots_on_cpu(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def kernel(source: str, name: str, device: torch.device, **defines: Any) -> Kernel:
         asked.append(name)
-        return compiled(libraries, source, ["prepare", "accumulate", "collect"], **defines)[name]
+        return compiled(libraries, source, KERNELS[source], **defines)[name]
 
     monkeypatch.setattr(cuda_source, "kernel", kernel)
     monkeypatch.setattr(cuda_source, "available", lambda device: True)
-    monkeypatch.setattr(knot_sums, "limits", lambda device: (3, 8192))
-    monkeypatch.setattr(knot_sums, "THREADS", 64)
+    monkeypatch.setattr(pieces, "limits", lambda device: (3, 8192))
+    monkeypatch.setattr(pieces, "THREADS", 64)
     return asked

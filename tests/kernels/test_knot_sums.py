@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from suite.kernels import knot_sums
+from suite.kernels import pieces as shared
 from suite.kernels.arithmetic import Products
 from suite.kernels.knot_sums import KnotSums
 from suite.kernels.one_pass import Call
+from suite.kernels.pieces import Pieces
 from suite.models.heads.learnable import Plif
 
 pytestmark = pytest.mark.usefixtures("knots_on_cpu")
@@ -92,7 +93,7 @@ def problem(g: Plif, spread: float, types: tuple[torch.dtype, torch.dtype], bias
 
 
 def counted(made: Call, z: Tensor, of_z: Tensor, scale: Tensor | float, window: int, chunk: int = 30) -> list[Tensor]:
-    sums = KnotSums(made, z.dtype, of_z.dtype, WIDTH, window)
+    sums = KnotSums(made, Pieces(made, z.dtype, of_z.dtype, WIDTH), window)
     for at in range(0, len(z), chunk):
         sums.add(z[at : at + chunk], of_z[at : at + chunk], scale)
     return list(sums.finish())
@@ -122,8 +123,8 @@ def test_the_order_the_window_and_the_blocks_change_no_bit(monkeypatch: pytest.M
     made, z, _, of_z, scale = problem(g, 1.5, TYPES[0], True)
     first = counted(made, z, of_z, scale, 256)
     others = [counted(made, z, of_z, scale, 64), counted(made, z, of_z, scale, 256, 7)]
-    monkeypatch.setattr(knot_sums, "limits", lambda device: (5, 2048))
-    monkeypatch.setattr(knot_sums, "THREADS", 128)
+    monkeypatch.setattr(shared, "limits", lambda device: (5, 2048))
+    monkeypatch.setattr(shared, "THREADS", 128)
     monkeypatch.setenv("CUDA_ON_CPU_REVERSED", "1")
     others.append(counted(made, z, of_z, scale, 256))
     for other in others:

@@ -11,14 +11,13 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton", reason="triton is not installed: pip install triton to run its interpreter on the CPU")
 
 from suite.kernels import fused, projection_triton, reference
-from suite.kernels.fused import Tuning
-from suite.kernels.fused_logits import Tile
 from suite.kernels.projection import Projection, expert_contexts
+from suite.kernels.tuning import Tuning
 from suite.models.heads.learnable import MonotonicNetwork, Plif
 from suite.models.heads.pointwise import GeneralizedSigsoftmax, Identity, Pointwise, Sigsoftmax
 
 # Small tiles, so that rows and columns take several and the last ones are short.
-SMALL = Tuning(statistics_tile=256, gradient_tile=256, rows=2, warps=1, programs=4)
+SMALL = Tuning(statistics_tile=256, gradient_tile=256, rows=2, warps=1, programs=4, settles_from=1)
 
 
 def function(name: str) -> Pointwise:
@@ -34,7 +33,7 @@ def function(name: str) -> Pointwise:
     return made[name]
 
 
-OWN = SMALL._replace(own_logits=Tile(rows=16, columns=32, depth=16, warps=1, stages=1, together=2))
+APART = SMALL._replace(settles=2.0, turned=False)
 FUNCTIONS = ["identity", "sigsoftmax", "gss", "plif", "plif-deterministic", "network"]
 
 
@@ -42,7 +41,7 @@ def leaf(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).requires_grad_()
 
 
-@pytest.mark.parametrize("tuning", [SMALL, OWN], ids=["cublas", "own"])
+@pytest.mark.parametrize("tuning", [SMALL, APART], ids=["settled", "mixed"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     ("experts", "words", "bias", "eps", "chunk_bytes"),
@@ -69,7 +68,7 @@ def test_every_gradient(
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")
-@pytest.mark.parametrize("tuning", [None, OWN], ids=["cublas", "own"])
+@pytest.mark.parametrize("tuning", [None, APART], ids=["settled", "mixed"])
 @pytest.mark.parametrize("name", ["identity", "sigsoftmax", "network"])
 def test_extreme_logits_stay_finite(name: str, tuning: Tuning | None) -> None:
     g = function(name)
@@ -195,10 +194,16 @@ def test_expert_contexts_can_be_differentiated_twice() -> None:
 COUNTED = SMALL._replace(window=40, window_from=0)
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize(("deterministic", "looked_up"), [(False, 0), (False, 24), (True, 100)])
 @pytest.mark.parametrize(("experts", "words", "bias", "chunk_bytes"), [(1, 33, True, 1), (3, 140, False, 10**4)])
 def test_knots_counted_in_shared_memory(
-    knots_on_cpu: list[str], deterministic: bool, experts: int, words: int, bias: bool, chunk_bytes: int
+    knots_on_cpu: list[str],
+    deterministic: bool,
+    looked_up: int,
+    experts: int,
+    words: int,
+    bias: bool,
+    chunk_bytes: int,
 ) -> None:
     torch.manual_seed(6)
     g, tokens, size = Plif(knots=64, bound=4.0, deterministic=deterministic), 5, 5
@@ -211,11 +216,48 @@ def test_knots_counted_in_shared_memory(
         nll = reference.mixture_nll(contexts, prior, weight, offset, targets, g)
         slow = nll.mean() if row_weight is None else (row_weight * nll).sum()
         common = (contexts, prior, weight, offset, targets, g, row_weight, 0.0, chunk_bytes, "float32", None)
-        fast, _ = fused.mixture_nll(*common, COUNTED, 3.0)  # type: ignore[arg-type]
+        fast, _ = fused.mixture_nll(*common, COUNTED._replace(looked_up=looked_up), 3.0)  # type: ignore[arg-type]
         some = leaves if row_weight is not None else [t for t in leaves if t is not share]
         for a, b in zip(torch.autograd.grad(3.0 * slow, some), torch.autograd.grad(3.0 * fast, some), strict=True):
             torch.testing.assert_close(b, a, rtol=2e-4, atol=2e-5)
     assert "collect" in knots_on_cpu
+    assert ("gradient" in knots_on_cpu) == (looked_up > 0)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_frozen_slopes_are_looked_up_in_shared_memory(knots_on_cpu: list[str], arithmetic: str) -> None:
+    """Their gradient takes the logits' place, and without a gradient there is the loss alone."""
+    torch.manual_seed(7)
+    g, targets = Plif(knots=64, bound=4.0, frozen=True), torch.randint(140, (5,))
+    leaves = [leaf(5, 3, 5), leaf(140, 5), leaf(140)]
+    contexts, weight, bias = leaves
+    prior = torch.log_softmax(torch.randn(5, 3), -1)
+
+    def loss(tuning: Tuning) -> torch.Tensor:
+        return fused.mixture_nll(
+            contexts,
+            prior,
+            weight,
+            bias,
+            targets,
+            g,
+            None,
+            0.0,
+            2000,
+            arithmetic,
+            None,
+            tuning,  # type: ignore[arg-type]
+        )[0]
+
+    slow, fast = loss(COUNTED._replace(looked_up=0)), loss(COUNTED)
+    torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-6)
+    tolerance = 1e-5 if arithmetic == "float32" else 1e-2
+    for a, b in zip(torch.autograd.grad(slow, leaves), torch.autograd.grad(fast, leaves), strict=True):
+        assert (a - b).norm() <= tolerance * a.norm()
+    with torch.no_grad():
+        torch.testing.assert_close(loss(COUNTED), slow, rtol=1e-6, atol=1e-6)
+    assert "statistics" in knots_on_cpu
+    assert "prepare" not in knots_on_cpu
 
 
 @pytest.mark.usefixtures("knots_on_cpu")

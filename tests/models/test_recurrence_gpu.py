@@ -57,7 +57,7 @@ def layer(
         y, last_h, last_c = lstm_layer(entered, *state, weights, mask, 2.0, kernels)
         inside = y[:, :batch, :hidden]
         grads = torch.autograd.grad(inside, [x, *weights], out.to(dtype))
-        return [inside.detach(), *grads, last_h, last_c]
+        return [inside.detach(), *grads, *(last[:, :batch, :hidden] for last in (last_h, last_c))]
 
     return truth, found
 

@@ -95,6 +95,18 @@ def test_recipes_that_differ_under_one_name_are_told_apart_by_their_cell(make_re
     assert heads.state["groupsExpanded"] == {f"param.head.mos,param.cell.{cell}": False for cell in sorted(cells)}
 
 
+def test_what_task_and_head_tell_is_not_said_again(make_record):
+    precision = {"recurrence": "float16", "head": "float16"}
+    plain, other = make_record(1), make_record(2, task={"name": "half", "version": 2}, labels=labels(encoder="awd"))
+    recipe = {**other.spec["recipe"], "precision": precision}
+    other = other.model_copy(update={"spec": {**other.spec, "recipe": recipe}})
+    _, heads, _ = by_dataset([plain, other])["hmm"]
+    assert set(heads.state["groupsExpanded"]) == {"param.head.mos,param.task.demo", "param.head.mos,param.task.half"}
+    width = heads.state["columnWidths"]["attributes.`Run Name`"]
+    (same,) = {view.state["columnWidths"]["attributes.`Run Name`"] for view in by_dataset([plain])["hmm"]}
+    assert 560 > width > same
+
+
 def test_short_runs_say_so_even_when_there_are_no_others(make_record):
     _, heads, _ = by_dataset([make_record(1, scope="short")])["hmm"]
     assert heads.state["groupsExpanded"] == {"param.head.mos,param.scope.short": False}
@@ -120,12 +132,17 @@ def test_the_best_run_has_the_lowest_metric_and_a_full_run_goes_first(make_recor
 
 def test_a_dataset_without_perplexity_is_ranked_by_what_it_has(make_record):
     metrics = {"train": {"test": {"kl": 0.25, "mode_match": 80.0}}}
-    curves = [{"epoch": 1.0, "valid_kl": 0.5}]
+    curves = [{"epoch": epoch, "valid_kl": 0.5 / epoch} for epoch in (1.0, 2.0)]
     runs, _, charts = by_dataset([make_record(1, metrics=metrics, curves=curves, facts={})])["hmm"]
     assert runs.state["orderByKey"] == "metrics.`test_kl`"
     assert "metrics.`train-stage/test_mode_match`" in runs.state["selectedColumns"]
     assert charts.state["compareRunCharts"][0]["metricKey"] == "curve/valid_kl"
     assert charts.state["compareRunSections"][0]["name"] == "means over seeds"
+
+
+def test_one_point_is_no_curve(make_record):
+    _, _, charts = by_dataset([make_record(1, epochs=1)])["hmm"]
+    assert [card["type"] for card in charts.state["compareRunCharts"]] == ["BAR", "SCATTER"]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +169,42 @@ def test_links_ask_for_the_stored_state_or_else_filter_and_sort(make_record):
         "searchFilter": ['params.dataset = "o\'brien & co"'],
     }
     assert query(overview().address(PAGE, stored=False))["orderByAsc"] == ["false"]
+
+
+def test_more_runs_than_the_ui_loads_are_averaged_task_by_task_or_the_link_says_so(make_record):
+    def run(seed, name):
+        return make_record(seed, task={"name": name, "version": 1})
+
+    few = [run(seed, name) for seed in range(50) for name in ("one", "two")]
+    assert [view.title for view in by_dataset(few)["hmm"]] == [
+        "runs by test_ppl",
+        "means by head",
+        "curves, and what they cost",
+    ]
+    runs, one, one_charts, two, two_charts = by_dataset([*few, *(run(seed, "two") for seed in range(50, 102))])["hmm"]
+    assert runs.state["searchFilter"] == "params.dataset = 'hmm'"
+    assert (one.title, one.key, one_charts.key) == ("means by head, one", "hmm-one-heads", "hmm-one-charts")
+    assert one.state["searchFilter"] == (
+        "params.dataset = 'hmm' and attributes.status = 'FINISHED' and params.task = 'one'"
+    )
+    assert one_charts.state["runListHidden"] is True
+    assert two.title == "means by head, two (press Load more: 100 of 102 runs)"
+    assert two_charts.title == "curves, and what they cost, two (press Load more: 100 of 102 runs)"
+    assert two_charts.state["runListHidden"] is False, "the button is below the list"
+    (_, alone, _) = by_dataset([run(seed, "two") for seed in range(102)])["hmm"]
+    assert (alone.title, alone.key) == ("means by head (press Load more: 100 of 102 runs)", "hmm-heads")
+
+
+def test_the_best_of_very_many_groups_are_folded_and_the_state_still_fits(make_record):
+    records = [
+        make_record(seed, head=f"head-{seed}", metrics={"train": {"test": {"ppl": 900.0 - seed}}})
+        for seed in range(800)
+    ]
+    _, heads, charts = by_dataset(records)["hmm"]
+    folded = list(heads.state["groupsExpanded"])
+    assert 300 < len(folded) < 800
+    assert folded[:2] == ["param.head.head-799", "param.head.head-798"]
+    assert max(len(json.dumps(view.state)) for view in (heads, charts)) < 20000
 
 
 def test_names_that_look_alike_as_keys_keep_apart(make_record):

@@ -359,7 +359,7 @@ def test_heat_maps_hold_means_and_ratios() -> None:
     # softmax, then plif: KL by words (rows) and size (columns), and over the softmax's.
     assert shown[0] == ["0.25", "0.12", "0.25", "0.12"]
     assert shown[1] == ["1.00"] * 4
-    assert shown[4] == ["0.18", "0.09", "0.18", "0.09"]
+    assert shown[4] == ["0.18", "0.090", "0.18", "0.090"]
     assert shown[5] == ["0.72"] * 4
     assert shown[7] == ["1.39", "1.25", "1.39", "1.25"]
 

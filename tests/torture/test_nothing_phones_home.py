@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tallies import ALONE, Tally, times
+from served_ui import listening, read, served, write
+from tallies import TORTURE, Tally, confined, times
 from tiny_tasks import ONE, TINY
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.timeout(180)
 
 
 def alone(folder: Path, *command: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """A Python command in ``folder`` that can reach this machine alone, and what else it tried to reach."""
-    sockets = folder / "sockets"
-    sockets.write_text("")
-    outside = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "SUITE_DATA")}
-    outside.pop("MLFLOW_DISABLE_TELEMETRY", None)  # the suite itself must see to it
-    environment = {
-        **outside,
-        "PYTHONPATH": f"{ALONE}{os.pathsep}{ROOT}",
-        "SUITE_SOCKETS": str(sockets),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = {**confined(folder / "sockets"), "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    # The suite itself must see to the last.
+    for name in ("MLFLOW_TRACKING_URI", "SUITE_DATA", "MLFLOW_DISABLE_TELEMETRY"):
+        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    return done, sockets.read_text().splitlines()
+    return done, (folder / "sockets").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -57,12 +48,31 @@ def test_the_main_job_reaches_nothing_but_this_machine(tmp_path: Path, tally: Ca
     row = tally("a network that is not to be used", "run, sync, report, figures with every socket but loopback refused")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/tiny.yaml").write_text(TINY)
-    commands = (("run", *ONE, "--device", "cpu", "--threads", "1"), ("report", "--write"), ("sync",), ("report", "--figures"))
-    for command in commands[: times(2, len(commands))]:
+    run = ("run", *ONE, "--device", "cpu", "--threads", "1")
+    commands = (run, ("report", "--write"), ("sync",), ("report", "--figures"))
+    for command in commands[: times(1, len(commands))]:
         done, tried = alone(tmp_path, "-m", "suite", *command)
         assert done.returncode == 0, done.stderr
         assert "mirror" not in done.stderr, done.stderr
         row.tried += 1
         row.lost += tried != []
         assert tried == []
+    assert row.lost == 0
+
+
+@pytest.mark.skipif(not TORTURE, reason="tests/records/test_ui_served.py asks its server each kind once")
+def test_no_page_elsewhere_gets_an_answer_of_the_ui(tmp_path: Path, tally: Callable[[str, str], Tally]) -> None:
+    row = tally("a page elsewhere that asks the UI", "foreign Host to read, foreign Origin to write; lost: answered")
+    (tmp_path / "results").mkdir()
+    with served(tmp_path / "results") as ui:
+        assert listening(ui.port) == {"127.0.0.1"}
+        foreign = ("evil.example", f"evil.example:{ui.port}", "127.0.0.1.evil.example", "169.254.169.254", "0.0.0.0")
+        for host in foreign * 10:
+            row.tried += 1
+            row.lost += read(ui.port, "/api/2.0/mlflow/experiments/get?experiment_id=1", host)[0] != 403
+        for origin in ("http://evil.example", "https://127.0.0.1.evil.example", "null", "file://") * 10:
+            row.tried += 1
+            name = f"{origin} {row.tried}"
+            row.lost += write(ui.port, "/api/2.0/mlflow/experiments/create", {"name": name}, origin) != 403
+        assert (tmp_path / "results/sockets").read_text() == ""
     assert row.lost == 0
