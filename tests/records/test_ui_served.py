@@ -109,6 +109,8 @@ def test_it_answers_this_machine_only(ui: Served, results: Path) -> None:
     assert read(ui.port, "/health", here) == (200, "OK")
     status, body = read(ui.port, experiment, "evil.example")
     assert (status, body) == (403, "Invalid Host header - possible DNS rebinding attack detected")
+    assert read(ui.port, experiment, f"0.0.0.0:{ui.port}")[0] == 403
+    assert read(ui.port, experiment, "localhost:1234")[0] == 200, "as it comes through a tunnel from another port"
     create = "/api/2.0/mlflow/experiments/create"
     assert write(ui.port, create, {"name": "theirs"}, "http://evil.example") == 403
     assert listening(ui.port) == {"127.0.0.1"}

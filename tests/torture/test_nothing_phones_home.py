@@ -67,6 +67,7 @@ def test_no_page_elsewhere_gets_an_answer_of_the_ui(tmp_path: Path, tally: Calla
     with served(tmp_path / "results") as ui:
         assert listening(ui.port) == {"127.0.0.1"}
         foreign = ("evil.example", f"evil.example:{ui.port}", "127.0.0.1.evil.example", "169.254.169.254", "0.0.0.0")
+        foreign = (*foreign, f"0.0.0.0:{ui.port}", f"192.168.0.1:{ui.port}")
         for host in foreign * 10:
             row.tried += 1
             row.lost += read(ui.port, "/api/2.0/mlflow/experiments/get?experiment_id=1", host)[0] != 403
