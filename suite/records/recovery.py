@@ -34,6 +34,7 @@ def record_from_events(path: Path) -> Record:
         raise InputError(Problem("the run finished and has a record of its own: import that", str(path)))
     try:
         record = _record(events, starts)
+        record.to_json().encode()  # half of a surrogate pair passes for text until it is written
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
         words = (str(error).splitlines() or ["no message"])[0]
         raise InputError(Problem(f"not the event log of a run: {type(error).__name__}: {words}", str(path))) from None

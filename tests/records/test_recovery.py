@@ -114,6 +114,8 @@ def test_a_strangers_log_gives_one_error_and_no_record(stopped: Path) -> None:
     assert said({**start, "provenance": []}) == f"{log}AttributeError: 'list' object has no attribute 'get'"
     odd = json.dumps({"type": "epoch", "time": 1, "stage": {}})
     assert said(start, odd) == f"{log}TypeError: unhashable type: 'dict'"
+    half = {**start, "task": {**start["task"], "title": "\ud800"}}
+    assert said(half).startswith(f"{log}UnicodeEncodeError: 'utf-8' codec can't encode character")
     with stopped.open("wb") as file:
         file.truncate(65 * 1024 * 1024)
     with pytest.raises(InputError) as caught:

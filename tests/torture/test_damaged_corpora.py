@@ -12,6 +12,7 @@ from tallies import Tally, times
 from tiny_corpus import TEXTS, Lines, make_corpus, write_corpus
 
 from suite.data import corpora
+from suite.data.base import DataAccess
 from suite.errors import DataError
 
 
@@ -27,9 +28,11 @@ def test_no_damage_of_a_corpus_goes_unnoticed(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SUITE_DATA", raising=False)
     said = Lines()
-    whole = {
-        split: stream.tolist() for split, stream in Tiny().load(said.access(write_corpus(tmp_path))).streams.items()
-    }
+
+    def words(access: DataAccess) -> dict[str, list[int]]:
+        return {split: stream.tolist() for split, stream in Tiny().load(access).streams.items()}
+
+    whole = words(said.access(write_corpus(tmp_path)))
     raw = TEXTS["train"].encode()
     refused = 0
     for number in range(times(100, 5000)):
