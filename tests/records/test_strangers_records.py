@@ -11,6 +11,7 @@ from suite.errors import InputError
 from suite.records.reading import parse_record, spec_key
 from suite.records.record import Record
 from suite.records.selection import Records
+from suite.records.views import by_dataset
 from suite.report import formatting, listing, show, side_by_side
 from suite.report.plot_synthetic import synthetic
 from suite.report.sides import side_of
@@ -111,3 +112,8 @@ def test_a_stranger_may_call_anything_categorical() -> None:
         for record in [make_record()]
     ]
     assert list(synthetic(records)) == []
+
+
+def test_a_name_of_any_length_leaves_the_pages_of_the_ui_as_they_are() -> None:
+    (pages,) = by_dataset([make_record(head="x" * 100_000)]).values()
+    assert [page.title for page in pages] == ["runs by test_ppl", "means by head", "curves, and what they cost"]
