@@ -12,19 +12,26 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # DRY=1 lists the cells of a reproduction, what is done and how long the rest may take, and runs nothing.
 REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 
-.PHONY: help setup demo test test-gpu torture check gate bench bench-history bench-gpu bench-train bench-cpu ui screenshot \
-  leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
+.PHONY: help setup demo test test-gpu torture check audit lock gate bench bench-history bench-gpu bench-train bench-cpu ui \
+  screenshot leaderboard reproduce-mos reproduce-sigsoftmax reproduce-plif reproduce-controlled
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints.txt
+# Every file that is installed has a hash in requirements/*.lock; what torch's CUDA builds want besides is gigabytes.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+HASHED := $(INSTALL) --require-hashes -r
+
+$(READY): pyproject.toml requirements/suite.lock requirements/cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Creating $(VENV): torch, MLflow and the rest, a few minutes and 2 GB (more where torch brings CUDA)."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(READY)
+	@$(HASHED) requirements/suite.lock
+	@if $(BIN)/python -c "from importlib.metadata import requires; exit(not any('nvidia' in r for r in requires('torch')))"; \
+	  then $(HASHED) requirements/cuda.lock; fi
+	@$(INSTALL) --no-build-isolation -e .
+	@$(BIN)/python -m pip --disable-pip-version-check check >$(READY) || { cat $(READY) >&2; rm $(READY); exit 1; }
 
 setup: $(READY) ## create or update the environment
 
@@ -70,6 +77,14 @@ bench-train: $(READY) ## time and memory of full-size training steps, and the ti
 
 bench-cpu: $(READY) ## time the eager step on a CPU beside one that works as the official code does
 	@$(BIN)/python tests/bench/official_cpu.py
+
+# Known advisories: a folder of them (ADVISORIES=DIR), or the service that pip-audit asks where it can be reached.
+audit: $(READY) ## look the locked packages up among known advisories; ADVISORIES=DIR for a folder of them (OSV files)
+	@$(BIN)/python requirements/audit.py $(if $(ADVISORIES),--folder $(ADVISORIES),--environment $(VENV)/audit)
+
+lock: $(READY) ## write requirements/*.lock anew from pyproject.toml; OPTIONS=--upgrade takes newer versions
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(BIN)/python requirements/lock.py $(OPTIONS)
 
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)

@@ -19,12 +19,13 @@ import torch
 
 import suite
 from suite.data.base import DataAccess, Dataset, DistributionData, TextData
-from suite.errors import Diverged, InputError, Interrupted
+from suite.errors import Diverged, InputError, Interrupted, RunFailed
 from suite.measurement.clock import PhaseClock
 from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
+from suite.models.weights import load_weights
 from suite.progress import Progress
 from suite.records.files import naming, remove_leftovers
 from suite.records.record import Costs, Environment, LabelRef, Model, Provenance, Record, Status, TaskRef
@@ -33,7 +34,7 @@ from suite.spec import components
 from suite.spec.recipe import Recipe
 from suite.spec.run_spec import RunSpec
 from suite.stages import Measurements, RunContext, Stage
-from suite.training.checkpoint import CheckpointFile, load_tensors
+from suite.training.checkpoint import CheckpointFile
 from suite.training.profiling import Profile, profile_steps
 from suite.training.seeds import derive_seed
 
@@ -109,6 +110,8 @@ class Attempt:
             return self._record("interrupted", str(stop))
         except Diverged as error:
             return self._record("diverged", str(error))
+        except RunFailed as error:
+            return self._record("failed", str(error))
         except torch.cuda.OutOfMemoryError as error:
             return self._record("failed", f"out of GPU memory: lower batch_size or micro_batch ({first_line(error)})")
         except Exception as error:
@@ -154,7 +157,7 @@ class Attempt:
             self._model.encoder.crowded = options.packed
             context = self._context(recipe, self._model)
             if self._stage_index > 0 and context.weights_path.exists():
-                self._model.load_state_dict(load_tensors(context.weights_path, options.device))
+                load_weights(self._model, context.weights_path, options.device)
         return context
 
     def _walk(self) -> None:

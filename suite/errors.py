@@ -6,12 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+_LONGEST = 4_000
+
+
+def printable(text: str) -> str:
+    """Text that gives a terminal no orders: what it would obey, line ends aside, becomes a space."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing the user can mend.
 
-    ``where`` is ``file:line:column``, a path, or empty; ``path`` the dotted key inside the file, or empty.
+    ``where`` is ``file:line:column``, a path, or empty; ``path`` the dotted key inside the file, or empty. As text it
+    is bounded and printable, since it may quote what a stranger wrote.
     """
 
     message: str
@@ -19,7 +29,8 @@ class Problem:
     path: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.path, self.message) if part)
+        parts = (part for part in (self.where, self.path, self.message) if part)
+        return ": ".join(printable(part if len(part) <= _LONGEST else f"{part[:_LONGEST]} ... (cut)") for part in parts)
 
 
 class SuiteError(Exception):

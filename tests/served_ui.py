@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 import socket
 import subprocess
@@ -12,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from browser import Browser
+from tallies import confined
 
 # What a run of the tests or of `make screenshot` leaves to be looked at; ignored by git.
 SCREENSHOTS = Path(__file__).parents[1] / ".screenshots"
@@ -52,7 +56,11 @@ class Served:
 
 @contextmanager
 def served(results: Path) -> Iterator[Served]:
-    """``suite ui`` on a results folder, once it says that it is ready."""
+    """``suite ui`` on a results folder, once it says that it is ready; confined to this machine.
+
+    What it and its children try to reach elsewhere is refused and written to ``results/sockets``.
+    """
+    environment = confined(results / "sockets")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     code = (
@@ -62,7 +70,7 @@ def served(results: Path) -> Iterator[Served]:
         f"serve(Store(Path({str(results)!r})), {port})"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
             assert process.stdout is not None
@@ -75,6 +83,32 @@ def served(results: Path) -> Iterator[Served]:
             yield Served(process, port, lines)
         finally:
             process.terminate()
+
+
+def read(port: int, path: str, host: str) -> tuple[int, str]:
+    """Status and body of a page that is asked for under a host's name."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"Host": host})
+    reply = connection.getresponse()
+    body = reply.read().decode()
+    connection.close()
+    return reply.status, body
+
+
+def write(port: int, path: str, content: object, origin: str) -> int:
+    """Status of a change that a page of another origin asks for."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"Host": f"127.0.0.1:{port}", "Origin": origin, "Content-Type": "application/json"}
+    connection.request("POST", path, json.dumps(content), headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def listening(port: int) -> set[str]:
+    """The addresses of this machine at which somebody listens on a port."""
+    found = psutil.net_connections("inet")
+    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
 
 
 def visit(tab: Browser, address: str) -> None:

@@ -8,16 +8,19 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from suite.errors import InputError, Problem
+from suite.errors import InputError, Problem, raise_all
 
 INDEX = "index.json"
 FORMAT = 1
+_MOST_INDEX = 64 * 1024 * 1024
 Dtype = Literal["float16", "float32"]
 _DTYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
 _MIB = 1024 * 1024
@@ -152,44 +155,99 @@ def load_exported(folder: Path) -> dict[str, Tensor]:
         InputError: anything is missing, damaged or contradicts the index; every problem is named.
     """
     index = _read_index(folder)
+    shards = _read_shards(folder, index)
+    stored: dict[str, Tensor] = {}
+    problems: list[Problem] = []
+    for name, entry in index.tensors.items():
+        source = entry.stored_as
+        try:
+            if source not in stored:
+                pieces = [shards[place.shard][source] for place in entry.shards]
+                stored[source] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        except (LookupError, RuntimeError):
+            problems.append(Problem(f"tensor {name} is not where the index says; copy the export again", str(folder)))
+            continue
+        found = stored[source]
+        if list(found.shape) != entry.shape or str(found.dtype) != f"torch.{entry.dtype}":
+            what = f"tensor {name} is {found.dtype} {list(found.shape)}, not {entry.dtype} {entry.shape}"
+            problems.append(Problem(what, str(folder)))
+    raise_all(problems)
+    return {name: stored[entry.stored_as] for name, entry in index.tensors.items()}
+
+
+def _read_shards(folder: Path, index: _Index) -> list[dict[str, Tensor]]:
     problems: list[Problem] = []
     shards: list[dict[str, Tensor]] = []
-    for entry in index["files"]:
-        path = folder / entry["file"]
+    for entry in index.files:
+        path = folder / entry.file
         try:
+            if path.stat().st_size != entry.bytes:
+                problems.append(Problem("is damaged: its size is not the index's; copy it again", str(path)))
+                continue
             content = path.read_bytes()
         except OSError as error:
             problems.append(Problem(f"cannot be read: {error.strerror}", str(path)))
             continue
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
             problems.append(Problem("is damaged: its sha256 is not the index's; copy it again", str(path)))
             continue
-        shards.append(load(content))
-    if problems:
-        raise InputError(*problems)
-    stored: dict[str, Tensor] = {}
-    for name, entry in index["tensors"].items():
-        source = entry["stored_as"]
-        if source not in stored:
-            pieces = [shards[place["shard"]][source] for place in entry["shards"]]
-            stored[source] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        found = stored[source]
-        if list(found.shape) != entry["shape"] or str(found.dtype) != f"torch.{entry['dtype']}":
-            what = f"tensor {name} is {found.dtype} {list(found.shape)}, not {entry['dtype']} {entry['shape']}"
-            problems.append(Problem(what, str(folder)))
-    if problems:
-        raise InputError(*problems)
-    return {name: stored[entry["stored_as"]] for name, entry in index["tensors"].items()}
+        try:
+            shards.append(load(content))
+        except (SafetensorError, ValueError, KeyError):  # KeyError: a type of number that torch has not
+            problems.append(Problem("holds no tensors that can be read", str(path)))
+    raise_all(problems)
+    return shards
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _File(_Strict):
+    # A name in the folder itself, of the kind that an export writes.
+    file: Annotated[str, Field(pattern=r"^weights-\d{5,}-of-\d{5,}\.safetensors$")]
+    bytes: int
+    sha256: str
+
+
+class _Place(_Strict):
+    shard: Annotated[int, Field(ge=0)]
+    rows: tuple[int, int]
+
+
+class _Tensor(_Strict):
+    shape: list[int]
+    dtype: str
+    stored_as: str
+    shards: Annotated[list[_Place], Field(min_length=1)]
+
+
+class _Index(_Strict):
+    format: Literal[1]
+    run_key: str
+    dtype: Dtype
+    files: list[_File]
+    tensors: dict[str, _Tensor]
+
+
+def _read_index(folder: Path) -> _Index:
     path = folder / INDEX
     try:
-        index: dict[str, Any] = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(_MOST_INDEX + 1)
     except OSError as error:
         raise InputError(Problem(f"cannot be read: {error.strerror}; is this an export?", str(path))) from None
-    except ValueError as error:
+    if len(content) > _MOST_INDEX:
+        raise InputError(Problem(f"larger than {_MOST_INDEX // _MIB} MiB, so not an index", str(path)))
+    try:
+        index = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise InputError(Problem(f"is not valid JSON: {error}", str(path))) from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise InputError(Problem(f"is not an index of format {FORMAT}", str(path)))
-    return index
+    try:
+        return _Index.model_validate(index)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        place = ".".join(map(str, detail["loc"]))[:200]
+        raise InputError(Problem(f"is not what `suite export` writes: {detail['msg']}", str(path), place)) from None

@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from suite.errors import InputError, Problem
+from suite.errors import InputError, Problem, raise_all
 from suite.records.record import SCHEMA, Record
+from suite.records.shape import explained, problems_of_spec
 from suite.spec.run_spec import canonical_json
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -54,9 +55,19 @@ def parse_record(data: bytes, where: str) -> Record:
     """
     try:
         record = Record.model_validate_json(data)
-        key = spec_key(record.spec)
     except ValidationError as error:
         raise InputError(*_explain(data, where, error)) from error
+    return verified(record, where)
+
+
+def verified(record: Record, where: str) -> Record:
+    """The record, if its run key is that of its spec and its spec one that this suite can read.
+
+    Raises:
+        InputError: what is wrong with them; ``where`` names the file.
+    """
+    try:
+        key = spec_key(record.spec)
     except (ValueError, RecursionError) as error:
         raise InputError(Problem(f"not valid JSON values: {error}", where, "spec")) from error
     if key != record.run_key:
@@ -65,6 +76,7 @@ def parse_record(data: bytes, where: str) -> Record:
             "the file was altered after its run; restore it or remove it"
         )
         raise InputError(Problem(message, where, "run_key"))
+    raise_all(problems_of_spec(record, where))
     return record
 
 
@@ -94,11 +106,4 @@ def _explain(data: bytes, where: str, error: ValidationError) -> list[Problem]:
         return [Problem(f"of schema {schema}, which this suite no longer reads (it reads {SCHEMA})", where)]
     if schema is None:
         return [Problem('not a record: it has no "schema" field', where)]
-    return [Problem(first_words(detail), where, ".".join(map(str, detail["loc"]))) for detail in error.errors()]
-
-
-def first_words(detail: Any) -> str:
-    """What one of pydantic's error details says."""
-    known = {"missing": "required field is missing", "extra_forbidden": "unknown field"}
-    text: str = known.get(detail["type"]) or detail["msg"]
-    return text[:1].lower() + text[1:]
+    return explained(error, where)

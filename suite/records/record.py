@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,10 @@ SCHEMA: Literal[1] = 1
 Status = Literal["finished", "failed", "diverged", "interrupted"]
 
 
+# What a database and a floating-point number hold; a stranger's JSON may have thousands of digits.
+Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -22,7 +26,7 @@ class TaskRef(_Part):
     """Which task file the run belongs to, and how its results are presented."""
 
     name: str
-    version: int
+    version: Whole
     title: str = ""
     paper: str | None = None
     protocol: str = ""
@@ -44,8 +48,8 @@ class LabelRef(_Part):
 class Model(_Part):
     """Sizes of the trained model; parameters tied between encoder and head are counted once."""
 
-    parameters: int
-    head_parameters: int = Field(description="parameters of the head alone, the tied output matrix not counted")
+    parameters: Whole
+    head_parameters: Whole = Field(description="parameters of the head alone, the tied output matrix not counted")
     kernel: str | None = Field(None, description="the form of the head's loss that training used")
 
 
@@ -58,7 +62,7 @@ class Costs(_Part):
 
     seconds: dict[str, float] = Field(description="by phase: setup, train, evaluate, log; and their total")
     seconds_per_epoch: float | None = Field(None, description="median training time of an epoch, the first left out")
-    epochs_timed: int = 0
+    epochs_timed: Whole = 0
     tokens_per_second: float | None = None
     gpu_peak_mib: float | None = None
     gpu_peak_source: Literal["process", "device-minus-baseline", "none"] = "none"
@@ -86,8 +90,8 @@ class Environment(_Part):
     python: str
     platform: str
     versions: dict[str, str]
-    cpu_count: int
-    threads: int
+    cpu_count: Whole
+    threads: Whole
     driver: str | None = None
     cuda: str | None = None
     cudnn: str | None = None
@@ -105,7 +109,7 @@ class Provenance(_Part):
     data: dict[str, str] = Field(description="sha256 of what was read, by file or split")
     started: str
     ended: str
-    attempts: int = 1
+    attempts: Whole = 1
 
 
 class Record(_Part):
@@ -117,7 +121,7 @@ class Record(_Part):
     scope: Scope
     task: TaskRef
     labels: LabelRef
-    seed: int
+    seed: Whole
     spec: dict[str, Any]
     model: Model | None = None
     metrics: dict[str, dict[str, dict[str, float]]] = Field(

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from suite.errors import InputError, Problem
-from suite.records.events import EventLog, last_lineage
+from suite.records.events import Event, last_lineage, parse_events
+from suite.records.reading import read_bytes, verified
 from suite.records.record import Costs, Record
 
 _UNKNOWN = "unknown"
@@ -23,14 +22,26 @@ def record_from_events(path: Path) -> Record:
     Where an epoch was repeated after a resumption, the repeat stands; what came before a fresh start is another run's.
 
     Raises:
-        InputError: the file is not such a log, or tells of a run that finished and has a record of its own.
+        InputError: the file is not such a log, is larger than 64 MiB, tells of a run that finished and has a record of
+            its own, or names another run than its spec is of.
     """
-    events = last_lineage(list(EventLog(path)))
+    lines = read_bytes(path, "log", ".jsonl").decode("utf-8", "replace").splitlines()
+    events = last_lineage(list(parse_events(lines)))
     starts = [event for event in events if event["type"] == "start"]
     if not starts:
         raise InputError(Problem("no run begins in it; expected the events.jsonl of a run", str(path)))
     if events[-1]["type"] == "end" and events[-1].get("status") == "finished":
         raise InputError(Problem("the run finished and has a record of its own: import that", str(path)))
+    try:
+        record = _record(events, starts)
+        record.to_json().encode()  # half of a surrogate pair passes for text until it is written
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
+        words = (str(error).splitlines() or ["no message"])[0]
+        raise InputError(Problem(f"not the event log of a run: {type(error).__name__}: {words}", str(path))) from None
+    return verified(record, str(path))
+
+
+def _record(events: list[Event], starts: list[Event]) -> Record:
     start = starts[-1]
     points: dict[tuple[Any, Any], dict[str, float]] = {}
     for event in events:
@@ -39,36 +50,32 @@ def record_from_events(path: Path) -> Record:
             points[event.get("stage"), event.get("epoch")] = point
     curves = list(points.values())
     provenance = start.get("provenance", {})
-    try:
-        return Record.model_validate(
-            {
-                "schema": 1,
-                "run_key": start["run_key"],
-                "status": "interrupted",
-                "scope": start["scope"],
-                "task": start["task"],
-                "labels": start["labels"],
-                "seed": start["seed"],
-                "spec": start["spec"],
-                "curves": curves,
-                "costs": _costs(curves, start.get("packed")),
-                "environment": start["environment"],
-                "provenance": {
-                    "commit": provenance.get("commit"),
-                    "dirty": provenance.get("dirty"),
-                    "command": provenance.get("command", _UNKNOWN),
-                    "suite_version": provenance.get("suite_version", _UNKNOWN),
-                    "data": start["data"],
-                    "started": _time(starts[0]["time"]),
-                    "ended": _time(events[-1]["time"]),
-                    "attempts": start["attempt"],
-                },
-                "message": "the run ended without a record; this one is made of its event log",
-            }
-        )
-    except (KeyError, TypeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(Problem(f"not the event log of a run: {type(error).__name__}: {reason}", str(path))) from None
+    return Record.model_validate(
+        {
+            "schema": 1,
+            "run_key": start["run_key"],
+            "status": "interrupted",
+            "scope": start["scope"],
+            "task": start["task"],
+            "labels": start["labels"],
+            "seed": start["seed"],
+            "spec": start["spec"],
+            "curves": curves,
+            "costs": _costs(curves, start.get("packed")),
+            "environment": start["environment"],
+            "provenance": {
+                "commit": provenance.get("commit"),
+                "dirty": provenance.get("dirty"),
+                "command": provenance.get("command", _UNKNOWN),
+                "suite_version": provenance.get("suite_version", _UNKNOWN),
+                "data": start["data"],
+                "started": _time(starts[0]["time"]),
+                "ended": _time(events[-1]["time"]),
+                "attempts": start["attempt"],
+            },
+            "message": "the run ended without a record; this one is made of its event log",
+        }
+    )
 
 
 def _costs(curves: list[dict[str, float]], packed: bool | None) -> Costs | None:

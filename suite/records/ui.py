@@ -134,6 +134,8 @@ def _server(store: Store, uri: str, port: int) -> Iterator[subprocess.Popen[byte
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--artifacts-destination", artifact_folder(store).as_uri()]
+    # MLflow would also answer to 0.0.0.0 and to every private address; a tunnel may use another port.
+    command += ["--allowed-hosts", f"{HOST}:*,localhost:*"]
     # The job runner costs 2 GB of memory, opens more interfaces, and serves nothing here.
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with log.open("wb") as output:

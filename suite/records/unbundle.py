@@ -33,7 +33,8 @@ from suite.records.bundle import (
     sha256,
 )
 from suite.records.events import parse_events
-from suite.records.reading import first_words, parse_record, read_bytes, spec_key
+from suite.records.reading import parse_record, read_bytes, spec_key
+from suite.records.shape import explained
 
 _NAME = re.compile(r"manifest\.json|runs/[0-9a-f]{16}/(record\.json|spec\.json|environment\.json|events\.jsonl)")
 _END = struct.Struct("<4s4H2LH")
@@ -134,11 +135,7 @@ def _manifest(members: Mapping[str, bytes], where: str) -> Manifest:
     try:
         return Manifest.model_validate(payload)
     except ValidationError as error:
-        details = error.errors()[:_MOST]
-        places = (".".join([MANIFEST, *map(str, detail["loc"])]) for detail in details)
-        raise InputError(
-            *(Problem(first_words(detail), where, place[:200]) for detail, place in zip(details, places, strict=True))
-        ) from error
+        raise InputError(*explained(error, where, MANIFEST)) from error
 
 
 def _check_files(members: Mapping[str, bytes], manifest: Manifest, where: str) -> None:

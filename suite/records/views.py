@@ -174,8 +174,11 @@ def _width(column: str) -> int:
 
 
 def _name_width(grouping: Mapping[str, Any]) -> int:
-    """Pixels for the longest name of a group, which repeats all that it was grouped by."""
-    longest = max(len(name.replace("param.", "")) for name in grouping["groupsExpanded"])
+    """Pixels for the longest name of a group, which repeats all that it was grouped by.
+
+    Names too long to be stored are not there.
+    """
+    longest = max((len(name.replace("param.", "")) for name in grouping["groupsExpanded"]), default=0)
     return max(_NAME_WIDTH, min(560, 135 + 5 * longest))
 
 

@@ -11,6 +11,7 @@ from suite.errors import InputError, Problem
 from suite.records.files import atomic_write
 from suite.report.cells import CellCosts
 from suite.report.compare import Summary
+from suite.report.formatting import clean
 from suite.report.leaderboard import Leaderboard
 from suite.report.rows import Row, Section
 
@@ -105,7 +106,9 @@ def csv_text(board: Leaderboard) -> str:
     writer = csv.DictWriter(buffer, fieldnames=list(table[0]) if table else [], lineterminator="\n")
     if table:
         writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(
+        {key: clean(value) if isinstance(value, str) else value for key, value in row.items()} for row in table
+    )
     return buffer.getvalue()
 
 

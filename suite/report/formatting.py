@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from suite.errors import printable
+
 if TYPE_CHECKING:  # a list of records needs no baselines
     from suite.records.published import Published, Value
     from suite.report.compare import Summary
@@ -15,9 +17,7 @@ METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL div
 
 def clean(text: str) -> str:
     """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
-    if text.isprintable():
-        return text.strip()
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    return printable(text).replace("\n", " ").strip()
 
 
 def escape(text: str, code: bool = False) -> str:
@@ -55,9 +55,14 @@ def signed(value: float, name: str) -> str:
 
 
 def cost(value: float) -> str:
-    """Three significant digits, never in powers of ten: ``0.0123``, ``1.23``, ``12.3``, ``1,230``."""
+    """Three significant digits, never in powers of ten: ``0.0123``, ``1.23``, ``12.3``, ``1,230``.
+
+    What no measurement gives, such as the ratio to a time next to nothing, is a dash.
+    """
     if value == 0:
         return "0"
+    if not 1e-100 < abs(value) < 1e100:
+        return DASH
     digits = 2 - math.floor(math.log10(abs(value)))
     rounded = round(value, digits)
     # Rounding may carry into another power of ten (9.999 is 10.0).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -35,27 +36,43 @@ def render(records: Records, columns: Sequence[str], form: Format) -> str:
     """Some records as text, a row each. CSV and JSON have every digit, and nothing or null where a value is missing."""
     rows = records.rows(columns)
     if form == "json":
-        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+        return _escaped(json.dumps(rows, indent=2, ensure_ascii=False)) + "\n"
     if form == "csv":
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([formatting.clean(name) for name in columns])
+        for row in rows:
+            values = (row[name] for name in columns)
+            writer.writerow([formatting.clean(value) if isinstance(value, str) else value for value in values])
         return buffer.getvalue()
     numeric = [any(_is_number(row[name]) for row in rows) for name in columns]
     cells = [[_shown(name, row[name]) for name in columns] for row in rows]
+    headers = [formatting.clean(name.removeprefix("costs.").removeprefix("environment.")) for name in columns]
     if form == "markdown":
         cells = [[formatting.escape(cell) for cell in row] for row in cells]
+        # An underscore within a word is no emphasis.
+        headers = [name if re.fullmatch(r"[\w.]+", name) else formatting.escape(name) for name in headers]
     return (
         tabulate(
             cells,
-            headers=[name.removeprefix("costs.").removeprefix("environment.") for name in columns],
+            headers=headers,
             tablefmt="pipe" if form == "markdown" else "simple",
             colalign=["right" if right else "left" for right in numeric] if cells else None,
             disable_numparse=True,
         )
         + "\n"
     )
+
+
+def _escaped(text: str) -> str:
+    """JSON whose text gives a terminal no orders: ``\\u009b`` in a string is the character itself."""
+    return text if text.replace("\n", "").isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def _is_number(value: Scalar | None) -> bool:
@@ -68,7 +85,7 @@ def _shown(name: str, value: Scalar | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return value[:_DIGITS] if name in ("key", "provenance.commit") else formatting.clean(value)
+        return formatting.clean(value[:_DIGITS] if name in ("key", "provenance.commit") else value)
     if isinstance(value, int):
         return str(value) if name in ("seed", "version") else f"{value:,}"
     last = name.rsplit(".", 1)[-1]

@@ -39,7 +39,10 @@ def synthetic(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
     for record in records:
         data, encoder = record.spec.get("dataset", {}), record.spec.get("encoder", {})
         full = record.status == "finished" and record.scope == "full"
-        if full and data.get("name") == "categorical" and "dimension" in encoder:
+        numbers = (data.get("contexts"), data.get("concentration"), data.get("words"), encoder.get("dimension"))
+        # A record from elsewhere may call anything categorical.
+        known = all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers)
+        if full and data.get("name") == "categorical" and known:
             groups[record.task.protocol, int(data["contexts"]), float(data["concentration"])].append(record)
     for (protocol, contexts, beta), members in sorted(groups.items()):
         words = {record.spec["dataset"]["words"] for record in members}

@@ -33,7 +33,8 @@ def compare_lines(record: Record, published: Sequence[Published]) -> list[str]:
     if record.status != "finished":
         return [unfinished_line(record)]
     if record.scope != "full":
-        return [f"{record.name}: a {record.scope} run ({budget(record)}), not comparable with published numbers"]
+        said = f"{record.name}: a {record.scope} run ({budget(record)}), not comparable with published numbers"
+        return [formatting.clean(said)]
     board = build([record], published, datasets=[record.labels.dataset])
     mine = set(section_keys(record))
     return [

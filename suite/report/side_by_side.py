@@ -77,7 +77,7 @@ def _specs(sides: Sequence[Side]) -> str:
     if not keys:
         return "The specs are the same, seeds apart."
     flat = [dict(flatten(side.first.spec)) for side in sides]
-    rows = [[key, *(formatting.clean(one.get(key, formatting.DASH)) for one in flat)] for key in keys]
+    rows = [[key, *(one.get(key, formatting.DASH) for one in flat)] for key in keys]
     return f"Specs differ in\n{_table(['key', *_letters(sides)], rows)}"
 
 
@@ -137,4 +137,5 @@ def _letters(sides: Sequence[Side]) -> list[str]:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
     align = ["left", *("right" if numbers else "left" for _ in header[1:])]
-    return tabulate(rows, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)
+    cells = [[formatting.clean(cell) for cell in row] for row in rows]
+    return tabulate(cells, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)

@@ -36,6 +36,8 @@ MAX_NODES = 20_000
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# What a terminal obeys, and what turns the order of letters around: in no title, label or name.
+_ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 _CONSTANTS: dict[str, bool | float | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -111,6 +113,14 @@ def scalar(text: str) -> bool | int | float | str | None:
     if _INTEGER.fullmatch(text):
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _unfit(text: str) -> str | None:
+    """Why a text can stand in no file or on no terminal, or None."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "text holds half of a surrogate pair, which no file can store"
+    order = _ORDERS.search(text)
+    return None if order is None else f"text holds the control character U+{ord(order[0]):04X}; take it out"
 
 
 def read_text(path: Path, shown: str) -> str:
@@ -232,6 +242,8 @@ class _Composer:
             if key is None:
                 if not isinstance(event, AliasEvent):
                     self._refuse(where, "a key must be text")
+            elif _unfit(key) is not None:
+                pass  # refused as every text is
             elif key in keys:
                 self._refuse(where, f"duplicate key {key!r}, first given on line {keys[key].line}")
             else:
@@ -240,8 +252,9 @@ class _Composer:
 
     def _scalar(self, event: ScalarEvent, mark: Mark) -> bool | int | float | str | None:
         text: str = event.value
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            self._refuse(mark, "text holds half of a surrogate pair, which no file can store")
+        unfit = _unfit(text)
+        if unfit is not None:
+            self._refuse(mark, unfit)
             return None
         # An explicit tag was refused already; the value is read on so that other problems still show.
         if not (event.implicit[0] or event.tag) or event.style is not None:

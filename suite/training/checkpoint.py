@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from suite.errors import RunFailed
+from suite.models.weights import load_tensors
 from suite.records.files import replacing
 
 FORMAT = 2
@@ -22,11 +24,6 @@ def save_atomically(payload: Any, path: Path) -> None:
     """
     with replacing(path) as file:
         torch.save(payload, file)
-
-
-def load_tensors(path: Path, device: torch.device) -> Any:
-    """Read a file of tensors and plain values; anything that would run code is refused by torch."""
-    return torch.load(path, map_location=device, weights_only=True)
 
 
 class CheckpointFile:
@@ -58,9 +55,10 @@ class CheckpointFile:
                     found: dict[str, Any] = payload
                     return found
                 say(f"{path.name} belongs to another run or suite version: not used")
-            except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                say(f"{path.name} is damaged ({reason}): trying the one before")
+            except RunFailed as error:
+                say(f"{error}: trying the one before")
+            except (TypeError, LookupError):
+                say(f"{path.name} is no checkpoint: trying the one before")
         return None
 
     def exists(self) -> bool:

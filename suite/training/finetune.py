@@ -8,11 +8,12 @@ from typing import Any
 
 from suite.errors import InputError
 from suite.evaluation.functions import keep_function
+from suite.models.weights import load_weights
 from suite.spec.recipe import NonMonotone, Recipe, Sgd
 from suite.spec.types import NonNegativeInt, PositiveFloat, PositiveInt
 from suite.stages import Measurements, RunContext
 from suite.training.averages import non_monotone_trigger
-from suite.training.checkpoint import load_tensors, save_atomically
+from suite.training.checkpoint import save_atomically
 from suite.training.loop import Trainer
 from suite.training.seeds import derive_seed
 
@@ -94,8 +95,7 @@ class Finetune:
                 phase.save(trainer.state_dict())
         with context.clock("evaluate"):
             best = phase.inner.weights_path if improved else context.weights_path
-            weights = load_tensors(best, context.device)
-            context.model.load_state_dict(weights)
+            weights = load_weights(context.model, best, context.device)
             keep_function(context, self.name)
             measured: Measurements = dict(trainer.validation.final().items())
         if improved:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from suite.evaluation.functions import keep_function
+from suite.models.weights import load_weights
 from suite.stages import Measurements, RunContext
-from suite.training.checkpoint import load_tensors
 from suite.training.loop import Trainer
 
 
@@ -25,7 +25,7 @@ class Train:
         trainer.fit()
         with context.clock("evaluate"):
             tracked = trainer.validation.tracked()
-            context.model.load_state_dict(load_tensors(context.weights_path, context.device))
+            load_weights(context.model, context.weights_path, context.device)
             keep_function(context, self.name)
             scores: Measurements = {split: s | tracked[split] for split, s in trainer.validation.final().items()}
         context.extras |= trainer.cost_figures()

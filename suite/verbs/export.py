@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from suite.errors import InputError
+from suite.errors import InputError, RunFailed
 from suite.records.agreement import contradictions
 from suite.records.bundle import Item, sha256, write_bundle
 from suite.records.events import parse_events
@@ -73,8 +73,12 @@ def _weights(store: Store, record: Record, options: argparse.Namespace) -> None:
     import torch
 
     from suite.models.export import Dtype, export_weights
+    from suite.models.weights import load_tensors
 
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        weights = load_tensors(path, torch.device("cpu"))
+    except RunFailed as error:
+        raise InputError(f"run {record.run_key[:12]} has no weights that can be exported: {error}") from None
     dtype: Dtype = options.dtype or "float32"
     shards = export_weights(
         weights, options.weights, run_key=record.run_key, dtype=dtype, shard_mib=options.shard_mib or 16.0

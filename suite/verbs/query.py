@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from suite.errors import InputError
 from suite.records.files import no_collection
 from suite.records.selection import Records, load
+from suite.report.formatting import clean
 from suite.report.listing import default_columns, render
 
 
@@ -25,7 +26,7 @@ def _query(options: argparse.Namespace) -> int:
     if not everything:
         raise InputError(f"no records in {options.results}: `suite run demo` makes some, `suite import` adds others'")
     if options.keys:
-        print("\n".join(everything.names))
+        print("\n".join(map(clean, everything.names)))
         return 0
     found = everything.where(*options.conditions)
     for key, descending in reversed([_order(text) for text in _split(options.sort)]):

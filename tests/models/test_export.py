@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,39 @@ def test_damage_is_found_and_named(tmp_path: Path) -> None:
         with pytest.raises(InputError) as error:
             load_exported(out)
         assert str(error.value).startswith(f"{index}: {said}")
+
+
+def test_a_strangers_index_reads_no_other_file_and_gives_one_error(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_weights(some_weights(), out, run_key=KEY, dtype="float32", shard_mib=1.0)
+    index = out / "index.json"
+    whole = json.loads(index.read_text())
+    (entry,) = whole["files"]
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    sha = hashlib.sha256(b"secret").hexdigest()
+
+    def said(changed: dict[str, Any]) -> str:
+        index.write_text(json.dumps({**whole, **changed}))
+        with pytest.raises(InputError) as error:
+            load_exported(out)
+        return str(error.value)
+
+    where = f"{index}: files.0.file: is not what `suite export` writes: String should match pattern "
+    for name in ("../secret", str(secret), "a/weights-00001-of-00001.safetensors"):
+        assert said({"files": [{"file": name, "bytes": 6, "sha256": sha}]}).startswith(where)
+    lost = f"{index}: files: is not what `suite export` writes: Input should be a valid list"
+    assert said({"files": {"file": "x"}}) == lost
+    first = next(iter(whole["tensors"]))
+    moved = {**whole["tensors"][first], "shards": [{"shard": 7, "rows": [0, 1]}]}
+    assert (
+        said({"tensors": {first: moved}}) == f"{out}: tensor {first} is not where the index says; copy the export again"
+    )
+    shard = out / entry["file"]
+    shard.write_bytes(b"secret")
+    found = {"files": [{**entry, "bytes": 6, "sha256": sha}]}
+    assert said(found) == f"{shard}: holds no tensors that can be read"
+    assert said({}) == f"{shard}: is damaged: its size is not the index's; copy it again"
 
 
 def test_the_verb_exports_a_finished_run(with_run: Desk) -> None:

@@ -27,6 +27,7 @@ def _make_record(
         "encoder": {"name": "lstm", "layers": [8, 8]},
         "head": {"name": head, "experts": 15},
         "recipe": {
+            "budget": {"epochs": 10},
             "optimizer": {"name": "sgd", "lr": 20.0},
             "precision": {"recurrence": "float32", "head": "float32"},
         },

@@ -93,3 +93,31 @@ def test_what_is_no_log_of_an_unfinished_run_is_refused(tmp_path: Path, text: st
     with pytest.raises(InputError) as caught:
         record_from_events(path)
     assert str(caught.value) == message.format(path)
+
+
+def test_a_strangers_log_gives_one_error_and_no_record(stopped: Path) -> None:
+    lines = stopped.read_text().splitlines()
+    start = json.loads(lines[0])
+
+    def said(changed: object, *more: str) -> str:
+        stopped.write_text("\n".join([json.dumps(changed), *more]))
+        with pytest.raises(InputError) as caught:
+            record_from_events(stopped)
+        return str(caught.value)
+
+    key = start["run_key"]
+    altered = {**start, "spec": {**start["spec"], "seed": 99}}
+    assert said(altered).startswith(f"{stopped}: run_key: is {key[:12]}... but the recorded spec has key ")
+    log = f"{stopped}: not the event log of a run: "
+    assert said({**start, "time": 1e300}).startswith(f"{log}OverflowError: ")
+    assert said({**start, "time": "\x1b[2J"}) == f"{log}TypeError: 'str' object cannot be interpreted as an integer"
+    assert said({**start, "provenance": []}) == f"{log}AttributeError: 'list' object has no attribute 'get'"
+    odd = json.dumps({"type": "epoch", "time": 1, "stage": {}})
+    assert said(start, odd) == f"{log}TypeError: unhashable type: 'dict'"
+    half = {**start, "task": {**start["task"], "title": "\ud800"}}
+    assert said(half).startswith(f"{log}UnicodeEncodeError: 'utf-8' codec can't encode character")
+    with stopped.open("wb") as file:
+        file.truncate(65 * 1024 * 1024)
+    with pytest.raises(InputError) as caught:
+        record_from_events(stopped)
+    assert str(caught.value) == f"{stopped}: larger than 64 MiB, so not a log"

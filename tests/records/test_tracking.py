@@ -76,6 +76,7 @@ def test_a_finished_run_arrives_whole_and_only_once(make_record, store, registry
         "encoder.layers": "[8, 8]",
         "head.name": "mos",
         "head.experts": "15",
+        "recipe.budget.epochs": "10",
         "recipe.optimizer.name": "sgd",
         "recipe.optimizer.lr": "20.0",
         "recipe.precision.recurrence": "float32",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from browser import Browser, browser, find_browser
 from records_factory import make_record
-from served_ui import SCREENSHOTS, Served, charts, served, table, visit
+from served_ui import SCREENSHOTS, Served, charts, listening, read, served, table, visit, write
 
 from suite.records.store import Store
 from suite.records.tracking import Registry
@@ -72,15 +71,6 @@ def tab() -> Iterator[Browser]:
         yield found
 
 
-def get(port: int, path: str, host: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers={"Host": host})
-    reply = connection.getresponse()
-    body = reply.read().decode()
-    connection.close()
-    return reply.status, body
-
-
 def run_id(results: Path, head: str, seed: int) -> str:
     key = next(record.run_key for record in RECORDS if (record.labels.head, record.seed) == (head, seed))
     found = Registry(Store(results)).run_id(key)
@@ -116,17 +106,23 @@ def test_it_says_what_it_does_and_where_to_look(ui: Served, results: Path) -> No
 
 def test_it_answers_this_machine_only(ui: Served, results: Path) -> None:
     here, experiment = f"127.0.0.1:{ui.port}", "/api/2.0/mlflow/experiments/get?experiment_id=1"
-    assert get(ui.port, "/health", here) == (200, "OK")
-    status, body = get(ui.port, experiment, "evil.example")
+    assert read(ui.port, "/health", here) == (200, "OK")
+    status, body = read(ui.port, experiment, "evil.example")
     assert (status, body) == (403, "Invalid Host header - possible DNS rebinding attack detected")
-    status, body = get(ui.port, experiment, here)
+    assert read(ui.port, experiment, f"0.0.0.0:{ui.port}")[0] == 403
+    assert read(ui.port, experiment, "localhost:1234")[0] == 200, "as it comes through a tunnel from another port"
+    create = "/api/2.0/mlflow/experiments/create"
+    assert write(ui.port, create, {"name": "theirs"}, "http://evil.example") == 403
+    assert listening(ui.port) == {"127.0.0.1"}
+    status, body = read(ui.port, experiment, here)
     assert status == 200
     tags = {tag["key"]: tag["value"] for tag in json.loads(body)["experiment"]["tags"]}
     for view in [overview(), *by_dataset(RECORDS)["ptb"]]:
         assert json.loads(tags[f"mlflow.sharedViewState.{view.key}"]) == view.state
     artifact = f"/get-artifact?path=record.json&run_uuid={run_id(results, 'mos-15', 1)}"
-    status, body = get(ui.port, artifact, here)
+    status, body = read(ui.port, artifact, here)
     assert (status, json.loads(body)["seed"]) == (200, 1)
+    assert (results / "sockets").read_text() == "", "the server reached for another machine"
 
 
 def test_all_runs_are_shown_with_their_columns(ui: Served, tab: Browser) -> None:

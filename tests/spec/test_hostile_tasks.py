@@ -170,3 +170,34 @@ def test_any_bytes(raw: bytes) -> None:
 )
 def test_large_files(text: str) -> None:
     loads_or_refuses(text.encode())
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\x00", "\x9b", "\u202e", "\u2066", "\u2028"])
+def test_no_title_gives_a_terminal_orders_or_turns_letters_around(character: str) -> None:
+    path = Path("tasks/x.yaml")
+    path.write_text(RICH.replace("title: ", f'title: "a\\u{ord(character):04x}b" # '))
+    with pytest.raises(InputError) as caught:
+        load_task(path)
+    line = next(i for i, line in enumerate(RICH.splitlines(), 1) if line.startswith("title: "))
+    said = f"tasks/x.yaml:{line}:8: text holds the control character U+{ord(character):04X}; take it out"
+    assert str(caught.value) == said
+
+
+def test_a_key_of_any_length_is_told_in_short() -> None:
+    path = Path("tasks/x.yaml")
+    path.write_text(RICH + f"? {'x' * 100_000}\n: 1\n")
+    with pytest.raises(InputError) as caught:
+        load_task(path)
+    assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.parametrize("key", ["\ud800", "\x1b[2J"])
+def test_a_key_that_no_file_can_store_is_refused_anywhere(key: str) -> None:
+    path = Path("tasks/x.yaml")
+    escaped = "".join(f"\\u{ord(character):04x}" for character in key)
+    path.write_text(RICH.replace("{name: mix, experts: 5}", f'{{name: mix, experts: 5, "{escaped}": 1}}'))
+    with pytest.raises(InputError) as caught:
+        load_task(path)
+    assert [problem.message.split(";")[0].split(",")[0] for problem in caught.value.problems] == [
+        "text holds half of a surrogate pair" if key == "\ud800" else "text holds the control character U+001B"
+    ]

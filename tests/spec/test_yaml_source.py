@@ -66,8 +66,11 @@ def test_every_key_and_value_knows_its_place() -> None:
     assert (item.where_key("c"), item.value["c"].where) == ("f.yaml:4:6", "f.yaml:4:11")
 
 
-# ruamel's writer folds the C1 line break NEL, and the Unicode line separators, into a space: not what is tested here.
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"))
+# Control characters are refused (tests/spec/test_hostile_tasks.py), and what ruamel writes of "?0" it reads as a key.
+NOT_WRITTEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=NOT_WRITTEN, include_characters="\t\n", exclude_characters="?")
+)
 
 
 @given(
@@ -151,7 +154,7 @@ class TestReading:
         assert self.refused(tmp_path / "folder") == "folder: not a regular file; give a YAML file"
 
     def test_a_name_no_file_can_have(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path / "a\0b") == "a\0b: cannot be read: not a file name"
+        assert self.refused(tmp_path / "a\0b") == "a b: cannot be read: not a file name"
 
     def test_too_large(self, tmp_path: Path) -> None:
         (tmp_path / "x.yaml").write_bytes(b"#" * MAX_BYTES)

@@ -10,7 +10,18 @@ from pathlib import Path
 TORTURE = os.environ.get("SUITE_TORTURE") == "1"
 """Whether ``make torture`` runs: as often as the promises say, instead of a few times."""
 
-KEPT = Path(__file__).parents[2] / "results/torture.json"
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "results/torture.json"
+
+
+def confined(sockets: Path) -> dict[str, str]:
+    """An environment in which every Python, children too, can reach this machine alone.
+
+    What else it tries is refused and written to ``sockets``, a line each.
+    """
+    sockets.write_text("")
+    path = os.pathsep.join([str(Path(__file__).with_name("alone")), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "SUITE_SOCKETS": str(sockets)}
 
 
 @dataclass
