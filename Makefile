@@ -18,18 +18,18 @@ REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Every file that is installed has a hash in requirements/*.lock; what torch's CUDA builds want besides is gigabytes.
+# Every file that is installed has a hash in .ci/requirements/*.lock; what torch's CUDA builds want besides is gigabytes.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 HASHED := $(INSTALL) --require-hashes -r
 
-$(READY): pyproject.toml requirements/suite.lock requirements/cuda.lock
+$(READY): pyproject.toml .ci/requirements/suite.lock .ci/requirements/cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Creating $(VENV): torch, MLflow and the rest, a few minutes and 2 GB (more where torch brings CUDA)."
 	@$(PYTHON) -m venv $(VENV)
-	@$(HASHED) requirements/suite.lock
+	@$(HASHED) .ci/requirements/suite.lock
 	@if $(BIN)/python -c "from importlib.metadata import requires; exit(not any('nvidia' in r for r in requires('torch')))"; \
-	  then $(HASHED) requirements/cuda.lock; fi
+	  then $(HASHED) .ci/requirements/cuda.lock; fi
 	@$(INSTALL) --no-build-isolation -e .
 	@$(BIN)/python -m pip --disable-pip-version-check check >$(READY) || { cat $(READY) >&2; rm $(READY); exit 1; }
 
@@ -80,11 +80,11 @@ bench-cpu: $(READY) ## time the eager step on a CPU beside one that works as the
 
 # Known advisories: a folder of them (ADVISORIES=DIR), or the service that pip-audit asks where it can be reached.
 audit: $(READY) ## look the locked packages up among known advisories; ADVISORIES=DIR for a folder of them (OSV files)
-	@$(BIN)/python requirements/audit.py $(if $(ADVISORIES),--folder $(ADVISORIES),--environment $(VENV)/audit)
+	@$(BIN)/python .ci/requirements/audit.py $(if $(ADVISORIES),--folder $(ADVISORIES),--environment $(VENV)/audit)
 
-lock: $(READY) ## write requirements/*.lock anew from pyproject.toml; OPTIONS=--upgrade takes newer versions
+lock: $(READY) ## write .ci/requirements/*.lock anew from pyproject.toml; OPTIONS=--upgrade takes newer versions
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	@$(BIN)/python requirements/lock.py $(OPTIONS)
+	@$(BIN)/python .ci/requirements/lock.py $(OPTIONS)
 
 ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)

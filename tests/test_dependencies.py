@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ROOT / "requirements"
+LOCKS = ROOT / ".ci/requirements"
 
 
 def tool(name: str) -> ModuleType:

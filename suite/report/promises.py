@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from suite.errors import InputError, Problem
-from suite.records.reading import first_words, read_bytes
+from suite.records.reading import read_bytes
+from suite.records.shape import first_words
 from suite.report import formatting
 from suite.report.columns import Column
 from suite.report.table import render_table

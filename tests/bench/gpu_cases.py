@@ -291,8 +291,6 @@ def sweeps() -> Iterator[tuple[str, Inputs, list[Case]]]:
         [
             one_pass(y, Identity(), "bfloat16", f", {mib} MiB, tile {tile}", tuning)
             for mib, tile, rows in large
-            for tuning in [
-                Tuning((mib * MIB,) * 3, large_bytes=0, statistics_tile=tile, gradient_tile=tile, rows=rows)
-            ]
+            for tuning in [Tuning((mib * MIB,) * 3, large_bytes=0, statistics_tile=tile, gradient_tile=tile, rows=rows)]
         ],
     )

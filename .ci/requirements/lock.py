@@ -67,7 +67,7 @@ def write(name: str, about: str, entries: Entries) -> None:
     """Write one lock file."""
     head = f"# {about}\n# Written by `make lock`.\n"
     (HERE / name).write_text(head + "\n".join(entries[key] for key in sorted(entries)) + "\n", encoding="utf-8")
-    print(f"requirements/{name}: {len(entries)} packages")
+    print(f".ci/requirements/{name}: {len(entries)} packages")
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
         "--also", action="append", type=Path, default=[], metavar="WHEEL", help="another build of torch"
     )
     options = parser.parse_args()
-    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"], *extras["dev"], *project["build-system"]["requires"]]
     before = {**read(HERE / "suite.lock"), **read(HERE / "cuda.lock")}
