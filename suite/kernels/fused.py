@@ -14,7 +14,7 @@ import triton
 from torch import Tensor
 from torch.nn import functional
 
-from suite.kernels import one_pass, pieces, plif_rows
+from suite.kernels import one_pass, pieces, plif_rows, triton_gradient
 from suite.kernels import triton_rows as kernels
 from suite.kernels.arithmetic import Products, power_of_two
 from suite.kernels.fused_functions import NETWORK, PLIF, as_function
@@ -236,7 +236,7 @@ class TritonRows(RowPass):
         rows, unused = z.shape[0], self._log_p
         bias, table, a, b = self._elementwise()
         groups = triton.cdiv(rows, self._group)
-        kernels.gradient[(triton.cdiv(self._width, self._block), groups)](
+        triton_gradient.gradient[(triton.cdiv(self._width, self._block), groups)](
             z,
             out,
             bias,

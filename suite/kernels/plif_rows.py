@@ -1,7 +1,7 @@
 """The row kernels of a PLIF whose table lies in shared memory, in place of Triton's three: see plif.cu.
 
 They give what :func:`suite.kernels.triton_rows.statistics`, :func:`suite.kernels.triton_rows.mix` and
-:func:`suite.kernels.triton_rows.gradient` give.
+:func:`suite.kernels.triton_gradient.gradient` give.
 """
 
 from __future__ import annotations
