@@ -123,10 +123,20 @@ def measure(name: str) -> dict[str, Any]:
     return row
 
 
+def kept(where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the file that were measured on such a machine, each with the commit it was measured at."""
+    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
+    if any(found.get(name) != where[name] for name in ("device", "torch")):
+        return []
+    return [{"commit": found["commit"], **row} for row in found["rows"]]
+
+
 def main() -> int:
-    """Measure every case that was asked for."""
+    """Measure every case that was asked for; the rows of others stay."""
     wanted = sys.argv[1:]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+    before = {row["case"]: row for row in kept(where)}
     for name in CASES:
         if wanted and not any(word in name for word in wanted):
             continue
@@ -136,9 +146,11 @@ def main() -> int:
             rows.append({"case": name, "failed": f"{type(failure).__name__}: {failure}".splitlines()[0][:300]})
         print(f"[{time.perf_counter() - BEGAN:6.1f} s] {rows[-1]}", flush=True)
         # After every case: what was measured outlives a run that is cut short.
-        where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+        now = before | {row["case"]: row for row in rows}
         OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps({**where, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        OUT.write_text(
+            json.dumps({**where, "rows": [now[c] for c in CASES if c in now]}, indent=1) + "\n", encoding="utf-8"
+        )
     print(tabulate(rows, headers="keys"))
     return int(any("failed" in row for row in rows))
 
