@@ -120,7 +120,11 @@ def test_a_folder_that_cannot_be_written_is_no_traceback(with_run: Desk) -> None
     Path("results/runs-file").rename("results/runs")
     code, _, err = with_run.run("tiny", "--only", "head=mos")
     assert code == 1
-    assert re.fullmatch(r"error: results/runs(/\w+)?: (Not a directory|File exists)\n", err)
+    assert re.fullmatch(
+        r"error: results/runs(/\w+)?: (Not a directory|File exists)\. What was there before is whole; once that is "
+        r"mended, the same command goes on from the last checkpoint\n",
+        err,
+    ), err
 
 
 QUICK = """
