@@ -18,15 +18,17 @@ REPRODUCE = $(BIN)/suite $(if $(DRY),plan,run) --results $(RESULTS)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Every file that is installed has a hash in .ci/requirements/*.lock; what torch's CUDA builds want besides is gigabytes.
+# Every file that is installed has a hash in .ci/requirements/*.lock. What torch's CUDA builds want besides is gigabytes:
+# where there is no NVIDIA driver, the build without CUDA is taken if pip has been told of a place that has it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 HASHED := $(INSTALL) --require-hashes -r
 
-$(READY): pyproject.toml .ci/requirements/suite.lock .ci/requirements/cuda.lock
+$(READY): pyproject.toml $(wildcard .ci/requirements/*.lock)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Creating $(VENV): torch, MLflow and the rest, a few minutes and 2 GB (more where torch brings CUDA)."
 	@$(PYTHON) -m venv $(VENV)
+	@[ -e /proc/driver/nvidia/version ] || $(HASHED) .ci/requirements/cpu.lock 2>/dev/null || true
 	@$(HASHED) .ci/requirements/suite.lock
 	@if $(BIN)/python -c "from importlib.metadata import requires; exit(not any('nvidia' in r for r in requires('torch')))"; \
 	  then $(HASHED) .ci/requirements/cuda.lock; fi
@@ -43,7 +45,7 @@ test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest
 
 test-gpu: $(READY) ## the tests that need a GPU, and the errors of the loss's kernels there
-	@$(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py \
+	@TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py \
 		tests/models/test_recurrence_gpu.py
 	@$(BIN)/python tests/bench/gpu.py --check
 

@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before anything imports Triton, as parts of torch do: then its kernels run on a CPU, by its interpreter, where it is
+# installed. make test-gpu says otherwise.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import torch
 from hypothesis import settings
 from tiny_tasks import ONE, TINY, Desk

@@ -38,7 +38,7 @@ def audit() -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["suite.lock", "cuda.lock", "audit.lock"])
-def test_a_lock_names_versions_and_hashes_and_no_place(name: str) -> None:
+def test_a_lock_names_versions_and_hashes(name: str) -> None:
     entries = tool("lock").read(LOCKS / name)
     assert len(entries) > 10
     for key, entry in entries.items():
@@ -47,7 +47,26 @@ def test_a_lock_names_versions_and_hashes_and_no_place(name: str) -> None:
         assert hashes, key
         assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes), key
         assert re.fullmatch(rf"{re.escape(key)}( ; [^\\]+)? \\", first), key
-    text = (LOCKS / name).read_text()
+
+
+def test_torch_without_cuda_is_of_the_same_version(audit: ModuleType) -> None:
+    (key,) = tool("lock").read(LOCKS / "cpu.lock")
+    assert key == f"torch=={audit.locked([LOCKS / 'suite.lock'])['torch']}+cpu"
+
+
+def test_hashes_of_torch_without_cuda_stay_while_its_version_does(tmp_path: Path) -> None:
+    made = wheel(tmp_path, "x = 1\n")
+    sha = hashlib.sha256(made.read_bytes()).hexdigest()
+    lock = tool("lock")
+    first = lock.without_cuda("torch==1.0", {}, [made])
+    assert first == {"torch==1.0+cpu": f"torch==1.0+cpu \\\n    --hash=sha256:{sha}"}
+    assert lock.without_cuda("torch==1.0", first, []) == first
+    assert lock.without_cuda("torch==1.1", first, []) == {}
+
+
+@pytest.mark.parametrize("path", sorted(LOCKS.glob("*.lock")), ids=lambda path: path.name)
+def test_a_lock_names_no_place(path: Path) -> None:
+    text = path.read_text()
     assert "://" not in text
     assert "-index" not in text
     assert "find-links" not in text

@@ -2,11 +2,12 @@
 
 * ``suite.lock``: what ``make`` installs everywhere, the builder of the package itself included.
 * ``cuda.lock``: what torch wants besides where it is a CUDA build; gigabytes, so apart.
+* ``cpu.lock``: torch without CUDA, of the same version; not every place has that build.
 * ``audit.lock``: what ``make audit`` runs, in an environment of its own.
 
-Versions stay unless pyproject.toml forbids them or ``--upgrade`` is given. Torch is published in several builds of one
-version: the hash of one that lies elsewhere than the rest (a wheel without CUDA) is added with ``--also WHEEL``, and
-stays while torch's version does. The files name no place to download from: that is for whoever installs to say.
+Versions stay unless pyproject.toml forbids them or ``--upgrade`` is given. The hashes of torch's wheels without CUDA,
+which lie elsewhere than the rest, are added with ``--cpu WHEEL`` and stay while torch's version does. The files name no
+place to download from: that is for whoever installs to say.
 """
 
 from __future__ import annotations
@@ -55,12 +56,13 @@ def compile_lock(requirements: list[str], keep: Entries, *, upgrade: bool = Fals
         return read(out)
 
 
-def with_hashes(entry: str, more: set[str]) -> str:
-    """An entry that accepts some other files too."""
-    hashes = sorted({*_HASH.findall(entry), *more})
-    return " \\\n".join(
-        [entry.splitlines()[0].removesuffix(" \\"), *(f"    --hash=sha256:{value}" for value in hashes)]
-    )
+def without_cuda(torch: str, before: Entries, wheels: list[Path]) -> Entries:
+    """The entry of cpu.lock: its hashes of before, if torch is what it was, and those of ``wheels``."""
+    key = f"{torch}+cpu"
+    hashes = {*_HASH.findall(before.get(key, "")), *(hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels)}
+    if not hashes:
+        return {}
+    return {key: " \\\n".join([key, *(f"    --hash=sha256:{value}" for value in sorted(hashes))])}
 
 
 def write(name: str, about: str, entries: Entries) -> None:
@@ -74,9 +76,7 @@ def main() -> None:
     """Write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
-    parser.add_argument(
-        "--also", action="append", type=Path, default=[], metavar="WHEEL", help="another build of torch"
-    )
+    parser.add_argument("--cpu", action="append", type=Path, default=[], metavar="WHEEL", help="torch without CUDA")
     options = parser.parse_args()
     project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
@@ -84,9 +84,6 @@ def main() -> None:
     before = {**read(HERE / "suite.lock"), **read(HERE / "cuda.lock")}
     found = compile_lock(wanted, before, upgrade=options.upgrade)
     torch = next(key for key in found if key.startswith("torch=="))
-    more = set(_HASH.findall(before.get(torch, "")))
-    more |= {hashlib.sha256(path.read_bytes()).hexdigest() for path in options.also}
-    found[torch] = with_hashes(found[torch], more)
     suite = {key: entry for key, entry in found.items() if not _CUDA.match(key)}
     write("suite.lock", "What the suite is tested with.", suite)
     write(
@@ -94,6 +91,8 @@ def main() -> None:
         "What torch wants besides where it is a CUDA build.",
         {k: found[k] for k in found.keys() - suite.keys()},
     )
+    cpu = without_cuda(torch, read(HERE / "cpu.lock"), options.cpu)
+    write("cpu.lock", "Torch without CUDA.", cpu)
     # The same versions as above where both need a package.
     audit = compile_lock(extras["audit"], {**read(HERE / "audit.lock"), **found})
     write("audit.lock", "What `make audit` runs.", audit)

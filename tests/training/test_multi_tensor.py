@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton", reason="triton is not installed: pip install triton to run its interpreter on the CPU")
 
 from suite.models.encoders.recurrence_triton import pack_weights, unpack_gradients
