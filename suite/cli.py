@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from suite import __version__
@@ -234,6 +237,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the ``suite`` command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    earlier = signal.signal(signal.SIGTERM, _ended) if threading.current_thread() is threading.main_thread() else None
     try:
         options = build_parser().parse_args(arguments)
         if options.results.exists() and not options.results.is_dir():
@@ -265,6 +269,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The machine's affair (a full disk, a folder that cannot be written), which a traceback would not explain.
         print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
         return SuiteError.exit_code
+    finally:
+        if earlier is not None:
+            signal.signal(signal.SIGTERM, earlier)
+
+
+def _ended(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM where nothing is under way that has a way of its own to stop: while torch is imported, say."""
+    raise Interrupted("asked to end")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from tiny_tasks import DATASET, ONE, TINY, Desk, one_record, outcome
 
+from suite import verbs
 from suite.records.store import Store
 
 
@@ -55,6 +57,22 @@ def test_a_signal_stops_at_the_next_step_and_the_run_goes_on_from_there(desk: De
     resumed = one_record(desk.results)
     assert desk.suite(*run, "--rerun")[0] == 0
     assert outcome(resumed) == outcome(one_record(desk.results))
+
+
+def test_a_request_to_end_before_anything_is_under_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begins(*_: object) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(verbs, "call", begins)
+    assert desk.suite("list") == (
+        130,
+        "",
+        "stopped: asked to end. The same command goes on from the last checkpoint.\n",
+    )
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_second_interrupt_stops_at_once(desk: Desk) -> None:
