@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from nursery import REPORT, RUN, SYNC, Nursery, make_desk, only_record, same, tree
 from tallies import TORTURE, Tally, times
+from tiny_tasks import outcome
 
 KILLED = -9
 Counted = Callable[[str, str], Tally]
@@ -146,6 +147,38 @@ def test_a_sync(syncing: Nursery, undisturbed: Path, tmp_path: Path, tally: Coun
         )
         assert row.lost == 0, (killed, again)
         shutil.rmtree(desk)
+
+
+@pytest.mark.skipif(not TORTURE, reason="every run starts a mirror, which imports MLflow: make torture")
+def test_a_run_with_its_mirror(
+    nursery: Nursery, syncing: Nursery, undisturbed: Path, tmp_path: Path, tally: Counted
+) -> None:
+    """The runner dies while its mirror writes to the registry, or its mirror has not begun; what it left goes on."""
+    row = tally("a runner is killed beside its mirror", "SIGKILL at a random time of a run that is mirrored as it goes")
+    mirrored = [word for word in RUN if word != "--no-mlflow"]
+    whole = shutil.copytree(undisturbed, tmp_path / "whole")
+    assert syncing.run(whole, SYNC).status == 0
+    draw = random.Random(5)
+    for place in range(12):
+        desk = make_desk(tmp_path / str(place))
+        killed = nursery.run(desk, mirrored, seconds=draw.uniform(0.2, 8.0))
+        resumed = nursery.run(desk, mirrored)
+        delivered = syncing.run(desk, SYNC)
+        row.tried += 1
+        row.lost += not (
+            killed.status in (KILLED, 0)
+            and (resumed.status, delivered.status) == (0, 0)
+            and outcome(only_record(desk)) == outcome(only_record(undisturbed))
+            and told(desk) == told(whole)
+        )
+        assert row.lost == 0, (killed, resumed, delivered, told(desk))
+        shutil.rmtree(desk)
+
+
+def told(desk: Path) -> tuple[Any, Any]:
+    """The registry's runs, and their perplexities, which no attempt changes."""
+    found = held(desk)
+    return found["runs"], [entry for entry in found["metrics"] if "ppl" in entry[0]]
 
 
 def empty_registry(desk: Path, whole: Path) -> None:
