@@ -164,22 +164,27 @@ def projected(arithmetic: str) -> dict[str, Any]:
     }
 
 
+def full_size(arithmetic: str, spread: float, seed: int) -> tuple[Plif, list[Tensor], Tensor]:
+    """A PLIF of 100,000 knots with bound 20 and a mixture's tensors, the logits' standard deviation ``spread``."""
+    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
+    torch.manual_seed(seed)
+    g = Plif().cuda()
+    tensors, targets = problem(g, 15, True, True)
+    made = [tensor for tensor in tensors if tensor is not None]
+    assert len(made) == len(tensors)
+    with torch.no_grad():
+        made[2] *= spread / (0.4 * (0.39 * SIZE) ** 0.5)
+    return g, made, targets
+
+
 def counted(arithmetic: str, spread: float) -> dict[str, Any]:
     """PLIF's sums at full size in shared memory beside those by global atomics, a third of the tokens weightless.
 
-    One chunk, so that both have the same logits; ``spread``: their standard deviation, the bound is 20.
+    One chunk, so that both have the same logits; ``spread``: see :func:`full_size`.
     """
-    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
-    torch.manual_seed(4)
-    g = Plif().cuda()
-    (contexts, prior, weight, bias, share), targets = problem(g, 15, True, True)
-    assert contexts is not None
-    assert weight is not None
-    assert share is not None
+    g, (*tensors, share), targets = full_size(arithmetic, spread, 4)
     with torch.no_grad():
-        weight *= spread / (0.4 * (0.39 * SIZE) ** 0.5)
         share[::3] = 0.0
-    tensors = [contexts, prior, weight, bias]
 
     def slopes(tuning: Tuning) -> Tensor:
         arguments = (*tensors, targets, g, share, 0.0, 10**9, arithmetic, None, tuning)
@@ -203,35 +208,27 @@ def counted(arithmetic: str, spread: float) -> dict[str, Any]:
 def looked_up(arithmetic: str, spread: float, window: int) -> dict[str, Any]:
     """PLIF's look-ups at full size in shared memory beside Triton's: the loss, its gradients, and no number as such.
 
-    ``spread``: the logits' standard deviation, the bound is 20. Two words have no probability, and one context is NaN.
+    ``spread``: see :func:`full_size`. Two words have no probability, and one context is NaN.
     """
-    torch.backends.cuda.matmul.allow_tf32 = arithmetic == "tf32"
-    torch.manual_seed(6)
-    g = Plif().cuda()
-    (contexts, prior, weight, bias, share), targets = problem(g, 15, True, True)
-    assert contexts is not None
-    assert weight is not None
-    assert bias is not None
+    g, tensors, targets = full_size(arithmetic, spread, 6)
+    contexts, prior, weight, bias, share = tensors
     with torch.no_grad():
-        weight *= spread / (0.4 * (0.39 * SIZE) ** 0.5)
         bias[7] = bias[WORDS - 1] = -float("inf")
         targets[targets == 7] = 8
         targets[targets == WORDS - 1] = 9
-    tensors = [contexts, prior, weight, bias, share]
+
+    def losses(tuning: Tuning) -> tuple[Tensor, Tensor]:
+        arguments = (contexts, prior, weight, bias, targets, g, share, 0.0, 10**6, arithmetic, None, tuning)
+        return fused.mixture_nll(*arguments)  # type: ignore[arg-type]
 
     def made(tuning: Tuning) -> list[Tensor]:
-        arguments = (contexts, prior, weight, bias, targets, g, share, 0.0, 10**6, arithmetic, None, tuning)
-        return results(fused.mixture_nll(*arguments)[0], tensors, g)  # type: ignore[arg-type]
-
-    def losses(tuning: Tuning) -> Tensor:
-        arguments = (contexts, prior, weight, bias, targets, g, share, 0.0, 10**6, arithmetic, None, tuning)
-        return fused.mixture_nll(*arguments)[1]  # type: ignore[arg-type]
+        return results(losses(tuning)[0], tensors, g)  # type: ignore[arg-type]
 
     chosen = COUNTED._replace(looked_up=window)
     found = error(made(chosen), [t.double() for t in made(BY_TRITON)])
     with torch.no_grad():
         contexts[5, 3, 2] = float("nan")
-        nan = [torch.isnan(losses(tuning)) for tuning in (chosen, BY_TRITON)]
+        nan = [torch.isnan(losses(tuning)[1]) for tuning in (chosen, BY_TRITON)]
     # A half-precision gradient that lies between two numbers goes to either.
     allowed = {"float32": 2e-5, "tf32": 1e-4, "float16": 1e-4, "bfloat16": 1e-3}[arithmetic]
     same = torch.equal(*nan) and bool(nan[0][5]) and int(nan[0].sum()) == 1
