@@ -77,7 +77,7 @@ def _kinds(sources: Sources) -> dict[str, tuple[Callable[[], Drawn], str]]:
         ),
         "learning curves by precision": (
             lambda: by_precision(current),
-            "no two runs that differ in recipe.precision alone, with 5 points or more",
+            "no two runs of one model and seed in two precisions, with 5 points or more",
         ),
         "singular-value spectra": (lambda: spectra(current), "no record holds a spectrum"),
         "learned functions": (

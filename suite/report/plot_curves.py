@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -130,55 +129,69 @@ def _alike(name: str, epoch: int, curve: PublishedCurve) -> bool:
 
 
 def by_precision(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
-    """Learning curves of one cell under several precisions, float32 what the others are set against.
+    """Learning curves of one model's raw iterate under several precisions, float32 what the others are set against.
 
-    Curves are of the seed that has most precisions; another seed of one of them shows what a difference means.
+    Of each precision the longest run, whichever its task: averages, budget and looks at the validation split leave the
+    iterate as it is. Curves are of the seed that has most precisions; another seed of one of them shows what a
+    difference means.
     """
-    groups: dict[str, dict[tuple[int, str], Record]] = defaultdict(dict)
+    groups: dict[str, dict[tuple[int, str], tuple[Record, Series]]] = defaultdict(dict)
     for record in records:
-        if len(record.curves) >= _FEWEST and any("valid_ppl" in point for point in record.curves):
-            members, place = groups[_but_precision(record)], (record.seed, precision(record))
-            if place not in members or len(members[place].curves) < len(record.curves):
-                members[place] = record
+        curve = series(record).get(RAW, {})
+        if len(curve) >= _FEWEST:
+            members, place = groups[_trajectory(record)], (record.seed, precision(record))
+            if place not in members or len(members[place][1]) < len(curve):
+                members[place] = record, curve
     for members in groups.values():
         seeds = Counter(seed for seed, _ in members)
         seed = min(seeds, key=lambda seed: (-seeds[seed], seed))
         if seeds[seed] > 1:
-            named = {(kind if own == seed else f"{kind}, seed {own}"): r for (own, kind), r in sorted(members.items())}
-            first = min((r for r in named.values() if r.seed == seed), key=lambda record: record.labels.head)
-            labels = first.labels
-            name = f"precision-{first.task.name}-{labels.dataset}-{labels.encoder}-{first.spec['head']['name']}-s{seed}"
-            yield f"{name}-{first.scope}", _precisions(named, first)
+            first, _ = members[min(place for place in members if place[0] == seed)]
+            head = first.spec["head"]["name"]
+            if (experts := first.spec["head"].get("experts")) is not None:
+                head += f"-{experts}"
+            method = f"{first.labels.encoder}/{head}"
+            curves = {
+                kind if own == seed else f"{kind}, seed {own}": curve
+                for (own, kind), (_, curve) in sorted(members.items())
+            }
+            name = f"precision-{first.labels.dataset}-{method.replace('/', '-')}-s{seed}"
+            yield name, _precisions(curves, f"{method} on {first.labels.dataset}, seed {seed}")
 
 
-def _but_precision(record: Record) -> str:
-    spec: dict[str, Any] = {name: value for name, value in record.spec.items() if name != "seed"}
-    spec["recipe"] = {name: value for name, value in spec.get("recipe", {}).items() if name != "precision"}
-    return canonical_json(spec)
+def _trajectory(record: Record) -> str:
+    """What decides the raw iterate's way but for seed and precision."""
+    recipe = dict(record.spec.get("recipe", {}))
+    late = bool((recipe.get("averaging") or {}).get("late_learning_rate"))
+    for name in ("precision", "averaging", "track_averages", "evaluation"):
+        recipe.pop(name, None)
+    if recipe.get("schedule", {}).get("name", "constant") == "constant":
+        recipe.pop("budget", None)
+    parts = {name: record.spec.get(name) for name in ("dataset", "encoder", "head", "plugins")}
+    return canonical_json({**parts, "recipe": recipe, "late": late})
 
 
-def _precisions(members: Mapping[str, Record], first: Record) -> Figure:
+def _precisions(whole: Mapping[str, Series], what: str) -> Figure:
     figure = new_figure(7.6, 6.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    reference = "float32" if "float32" in members else min(name for name in members if members[name].seed == first.seed)
+    reference = "float32" if "float32" in whole else min(name for name in whole if ", seed " not in name)
+    base = whole[reference]
+    # Beyond the last epoch of what they are set against there is nothing to compare.
     curves = {
-        kind: {int(point["epoch"]): point["valid_ppl"] for point in record.curves if "valid_ppl" in point}
-        for kind, record in sorted(members.items())
+        kind: {epoch: value for epoch, value in curve.items() if epoch <= max(base)} for kind, curve in whole.items()
     }
     shown: list[float] = []
     off: list[float] = []
-    for index, (kind, values) in enumerate(curves.items()):
+    for index, (kind, values) in enumerate(sorted(curves.items())):
         look = line_look(index)
         upper.plot(list(values), list(values.values()), label=kind, **look)
         shown += values.values()
-        base = curves[reference]
         gap = {epoch: 100 * (values[epoch] / base[epoch] - 1) for epoch in values if epoch in base}
         lower.plot(list(gap), list(gap.values()), **look)
         off += [value for epoch, value in gap.items() if epoch > 3]
     _log_perplexity(upper, shown)
-    what = f"{first.labels.encoder}/{first.spec['head']['name']} on {first.labels.dataset}"
-    upper.set_title(f"{what}, {first.task.name}, seed {first.seed}, by precision", fontsize=10)
-    figure.set_label(precision_sentence(f"{what}, {first.task.name}, seed {first.seed}", curves))
+    upper.set_title(f"{what}, by precision", fontsize=10)
+    figure.set_label(precision_sentence(what, curves))
     upper.legend(title="recurrence/head")
     widest = max((abs(value) for value in off), default=1.0)
     lower.set_ylim(-1.15 * widest - 0.05, 1.15 * widest + 0.05)

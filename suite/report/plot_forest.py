@@ -29,7 +29,7 @@ _LEAST, _MOST = 3.0, 15.0
 class Answer:
     """A published number and ours: a mean over seeds, or the last validation value of a run that stopped early.
 
-    ``ours`` has no mean where that run measured nothing that is published.
+    ``ours`` has no mean where that run measured nothing that is published; ``lacking`` says why.
     """
 
     row: Row
@@ -39,6 +39,7 @@ class Answer:
     theirs: Value
     ours: Summary
     place: str
+    lacking: str = ""
 
     @property
     def partial(self) -> bool:
@@ -89,14 +90,17 @@ def _answer(section: Section, row: Row) -> Answer | None:
         return Answer(row, number, row.split, metric, theirs, ours, place)
     if row.partial is None:
         return None
-    # What a run that stopped early has is its last validation value.
+    # What a run that stopped early has is its last validation value, of the stage it stopped in.
     theirs = number.values.get(f"valid.{metric}")
-    if theirs is not None and theirs.value and row.partial.metric == metric and row.partial.value is not None:
+    reached = row.partial.stage == section.key.stage
+    if theirs is not None and theirs.value and reached and row.partial.metric == metric and row.partial.value:
         return Answer(row, number, "valid", metric, theirs, Summary(1, row.partial.value), place)
-    shown = number.values.get(f"{row.split}.{metric}")
-    return (
-        None if shown is None or not shown.value else Answer(row, number, row.split, metric, shown, Summary(0), place)
-    )
+    lacking = "no published validation value" if reached else "stopped before this stage"
+    for split in (row.split, "valid"):
+        shown = number.values.get(f"{split}.{metric}")
+        if shown is not None and shown.value:
+            return Answer(row, number, split, metric, shown, Summary(0), place, lacking)
+    return None
 
 
 def _forest(dataset: str, metric: str, answers: Sequence[Answer]) -> Figure:
@@ -144,7 +148,7 @@ def _line(axes: Axes, row: float, answer: Answer, widest: float) -> None:
     right = blended_transform_factory(axes.transAxes, axes.transData)
     axes.text(1.01, row, answer.said, transform=right, fontsize=7.5, va="center", linespacing=1.1)
     if answer.ours.mean is None:
-        axes.text(0, row, "no published validation value", fontsize=7, ha="center", va="center", style="italic")
+        axes.text(0, row, answer.lacking, fontsize=7, ha="center", va="center", style="italic")
         return
     look: dict[str, Any] = {
         "color": COLOURS[1] if answer.partial else COLOURS[0],

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -208,7 +209,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         "forest-ptb-ppl",
         "function-ptb-nt-asgd-train",
         "heads-by-shape",
-        "precision-mos-ptb-ptb-awd-lstm-mos-15-s1-full",
+        "precision-ptb-awd-lstm-mos-15-s1",
         "spectrum-ptb-nt-asgd-rank-test",
         "synthetic-categorical-N1000-beta0.01",
     ]
@@ -233,7 +234,7 @@ def test_what_has_no_records_is_skipped_in_a_line(tmp_path: Path) -> None:
     assert list(draw_all(sources(tmp_path, []))) == [
         "skipped validation curve over a published log: no curve of 5 points or more of the model and protocol of a "
         "published log",
-        "skipped learning curves by precision: no two runs that differ in recipe.precision alone, with 5 points or "
+        "skipped learning curves by precision: no two runs of one model and seed in two precisions, with 5 points or "
         "more",
         "skipped singular-value spectra: no record holds a spectrum",
         "skipped learned functions: no record holds a learned function; runs of this version of the suite keep it",
@@ -340,6 +341,24 @@ def test_precisions_of_one_seed_and_another_seed_for_scale() -> None:
     assert labels == ["float16/float32", "float16/float32, seed 2", "float32"]
     assert figure.axes[1].get_ylabel() == "against float32 (%)"
     assert list(by_precision(records[1:])) == [], "one precision is no comparison"
+
+
+def test_precisions_take_the_longest_run_of_any_task_as_far_as_float32_goes() -> None:
+    float32, float16 = precisions()
+    longer = make_record(
+        task="mos-ptb-averages",
+        curves=curve(epochs=30),
+        recipe=FLOAT16 | {"averaging": {"trigger": "epoch", "epoch": 5}, "budget": {"epochs": 30}},
+    )
+    late = make_record(curves=curve(), recipe=FLOAT16 | {"averaging": {"trigger": "epoch", "late_learning_rate": True}})
+    with look():
+        ((name, figure),) = by_precision([float32, float16, longer, late])
+    assert name == "precision-ptb-awd-lstm-mos-15-s1"
+    other, base = figure.axes[0].get_lines()[:2]
+    assert list(other.get_xdata()) == list(base.get_xdata()) == list(range(1, 13))
+    raw = [1.01 * (60 + 200 / epoch) + 5 for epoch in range(1, 13)]
+    assert list(other.get_ydata()) == pytest.approx(raw), "of the longer run, and not averaged"  # type: ignore[arg-type]
+    assert list(by_precision([float32, late])) == [], "a rate that is scaled late is another way"
 
 
 def test_thresholds_are_those_of_the_papers_and_of_numpy() -> None:
@@ -480,6 +499,27 @@ def test_the_forest_has_every_published_number_that_is_answered() -> None:
         "+50 %",
         "- / 58.00\nstopped at 5 of 50 epochs",
         "no published validation value",
+    ]
+
+
+def test_a_run_that_stopped_before_a_stage_answers_none_of_its_numbers() -> None:
+    stopped = make_record(
+        head="c",
+        stages=("train", "finetune"),
+        recipe={"budget": {"epochs": 50}},
+        status="interrupted",
+        curves=[{"epoch": 5.0, "stage": 0.0, "valid_ppl": 61.0}],
+    )
+    number = next(published for published in printed() if published.head == "c")
+    with look():
+        ((_, figure),) = forest(build([stopped], [number, replace(number, stage="finetune")]))
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said == [
+        "nt-asgd · train",
+        "61.00 / 60.00\nstopped at train: 5 of 50 epochs",
+        "nt-asgd · finetune",
+        "- / 58.00\nstopped at train: 5 of 50 epochs",
+        "stopped before this stage",
     ]
 
 
