@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import threading
 import time
 import traceback
@@ -18,7 +16,7 @@ from typing import Any
 import torch
 
 import suite
-from suite.data.base import DataAccess, Dataset, DistributionData, TextData
+from suite.data.base import DataAccess, Dataset, DistributionData, TextData, known_facts
 from suite.errors import Diverged, InputError, Interrupted, RunFailed
 from suite.measurement.clock import PhaseClock
 from suite.measurement.environment import command_line, commit, environment
@@ -34,9 +32,10 @@ from suite.spec import components
 from suite.spec.recipe import Recipe
 from suite.spec.run_spec import RunSpec
 from suite.stages import Measurements, RunContext, Stage
-from suite.training.checkpoint import CheckpointFile
+from suite.trained import Trained
+from suite.training.checkpoint import CheckpointFile, save_atomically
 from suite.training.profiling import Profile, profile_steps
-from suite.training.seeds import derive_seed
+from suite.training.seeds import derive_seed, set_determinism
 
 # Initial weights come from torch's global generator, which packed runs share.
 _BUILDING = threading.Lock()
@@ -46,7 +45,8 @@ _BUILDING = threading.Lock()
 class RunOptions:
     """How a command runs its cells; nothing here changes what a cell computes.
 
-    ``graphs`` off launches every kernel from Python; ``packed`` says that other runs share the device.
+    ``graphs`` off launches every kernel from Python; ``packed`` says that other runs share the device; ``trained`` is a
+    train stage of another run that trained alike, which is not repeated.
     """
 
     store: Store
@@ -59,6 +59,7 @@ class RunOptions:
     stop: Callable[[], str | None] = lambda: None
     graphs: bool = True
     packed: bool = False
+    trained: Trained | None = None
 
 
 class Attempt:
@@ -88,6 +89,10 @@ class Attempt:
         self._functions: dict[str, list[list[float]]] = saved.get("functions", {})
         self._attempts = int(saved.get("attempts", 0)) + 1
         self._started: str = saved.get("started", _now())
+        self._train_from: str | None = saved.get("train_from")
+        self._given = None if saved else options.trained
+        if self._given is not None:
+            self._begin_trained(self._given)
         self._clock = PhaseClock(options.device, saved.get("seconds"))
         # Now, and not when the run ends: the code that runs is the code that was loaded.
         self._revision = commit()
@@ -144,6 +149,12 @@ class Attempt:
         self._checkpoint.remove()
         self._events.path.unlink(missing_ok=True)
 
+    def _begin_trained(self, given: Trained) -> None:
+        if dict(given.data) != dict(self._data.digests):
+            raise InputError(f"--train-from: run {given.run_key[:12]} read other data than lies here")
+        self._stage_index, self._train_from = 1, given.run_key
+        self._curves.extend(given.curves)
+
     def prepare(self) -> RunContext:
         """The model, built, and the run around it."""
         spec, options = self._spec, self._options
@@ -156,6 +167,9 @@ class Attempt:
             self._model.to(options.device)
             self._model.encoder.crowded = options.packed
             context = self._context(recipe, self._model)
+            if self._given is not None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                save_atomically(dict(self._given.weights), context.weights_path)
             if self._stage_index > 0 and context.weights_path.exists():
                 load_weights(self._model, context.weights_path, options.device)
         return context
@@ -213,6 +227,7 @@ class Attempt:
                 "attempts": self._attempts,
                 "rerun": self._rerun,
                 "started": self._started,
+                "train_from": self._train_from,
                 "seconds": self._clock.snapshot(),
                 "costs": self._meters.read(),
             }
@@ -240,6 +255,7 @@ class Attempt:
                 "dirty": self._revision[1],
                 "command": command_line(self._options.arguments),
                 "suite_version": suite.__version__,
+                "train_from": self._train_from,
             },
         )
         resumed = f", resumed (attempt {self._attempts})" if self._attempts > 1 else ""
@@ -280,7 +296,7 @@ class Attempt:
             spec=spec.identity,
             model=_model(model) if model else None,
             metrics=self._metrics,
-            facts=data_facts(self._data),
+            facts=known_facts(self._data),
             curves=self._curves,
             spectra=self._spectra,
             functions=self._functions,
@@ -295,6 +311,7 @@ class Attempt:
                 started=self._started,
                 ended=_now(),
                 attempts=self._attempts,
+                train_from=self._train_from,
             ),
             message=message,
         )
@@ -306,24 +323,6 @@ def _model(model: LanguageModel) -> Model:
         head_parameters=model.head_parameter_count(),
         kernel=model.head.kernel_used,
     )
-
-
-def set_determinism(recipe: Recipe, device: torch.device) -> None:
-    """Ask torch for kernels that repeat bit for bit, or not; process-wide, so every run says which."""
-    if recipe.deterministic and device.type == "cuda":
-        # cuBLAS repeats bit for bit only with a workspace of its own; read at its first use in the process.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(recipe.deterministic)
-
-
-def data_facts(data: TextData | DistributionData) -> dict[str, float]:
-    """What is known of the data itself: floors as perplexities, and the dataset's own facts."""
-    facts = {name: float(value) for name, value in data.facts.items()}
-    if isinstance(data, TextData):
-        for split, floor in data.floors.items():
-            facts[f"{split}_floor_ppl"] = math.exp(floor.nll)
-            facts[f"{split}_floor_entropy_ppl"] = math.exp(floor.entropy)
-    return facts
 
 
 def write_error_log(folder: Path) -> Path:

@@ -170,6 +170,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--eager", action="store_true", help="launch every kernel from Python, replay no CUDA graph")
     one.add_argument("--rerun", action="store_true", help="run finished cells again and replace their records")
+    one.add_argument(
+        "--train-from",
+        type=Path,
+        metavar="DIR",
+        help="of one cell, whose train stage is not repeated: go on with that of a run that trained alike, from what "
+        "`suite export RUN --weights DIR` wrote",
+    )
     one.add_argument("--no-mlflow", action="store_true", help="write records only; `suite sync` can mirror them later")
     one.add_argument(
         "--checkpoint-seconds",

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"errors", "verbs"},
 }  # fmt: skip
 # Modules that share a room: one head, one op; one attempt, many attempts.
-ROOM_OF = {"kernels": "models", "attempt": "runner", "__main__": "cli", "arguments": "cli"}
+ROOM_OF = {"kernels": "models", "attempt": "runner", "trained": "runner", "__main__": "cli", "arguments": "cli"}
 
 # What answers at once must not import these, however far down.
 QUICK_ROOMS = ("cli", "spec", "records", "report")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,3 +83,13 @@ class Dataset(Protocol):
             DataError: the corpus is missing, damaged or another variant; the message says which and what to do.
         """
         ...
+
+
+def known_facts(data: TextData | DistributionData) -> dict[str, float]:
+    """What is known of the data itself: floors as perplexities, and the dataset's own facts."""
+    facts = {name: float(value) for name, value in data.facts.items()}
+    if isinstance(data, TextData):
+        for split, floor in data.floors.items():
+            facts[f"{split}_floor_ppl"] = math.exp(floor.nll)
+            facts[f"{split}_floor_entropy_ppl"] = math.exp(floor.entropy)
+    return facts

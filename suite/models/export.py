@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -148,8 +148,16 @@ def _cost(name: str, size: int) -> int:
     return size + _HEADER_EACH + 6 * len(name)
 
 
-def load_exported(folder: Path) -> dict[str, Tensor]:
-    """The state dict that :func:`export_weights` wrote, joined and verified; floating-point tensors as exported.
+class Exported(NamedTuple):
+    """What an export holds: the run it is of, the type of its floating-point tensors, and its state dict."""
+
+    run_key: str
+    dtype: Dtype
+    weights: dict[str, Tensor]
+
+
+def load_exported(folder: Path) -> Exported:
+    """What :func:`export_weights` wrote, joined and verified; floating-point tensors as exported.
 
     Raises:
         InputError: anything is missing, damaged or contradicts the index; every problem is named.
@@ -172,7 +180,8 @@ def load_exported(folder: Path) -> dict[str, Tensor]:
             what = f"tensor {name} is {found.dtype} {list(found.shape)}, not {entry.dtype} {entry.shape}"
             problems.append(Problem(what, str(folder)))
     raise_all(problems)
-    return {name: stored[entry.stored_as] for name, entry in index.tensors.items()}
+    weights = {name: stored[entry.stored_as] for name, entry in index.tensors.items()}
+    return Exported(index.run_key, index.dtype, weights)
 
 
 def _read_shards(folder: Path, index: _Index) -> list[dict[str, Tensor]]:

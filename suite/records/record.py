@@ -110,6 +110,7 @@ class Provenance(_Part):
     started: str
     ended: str
     attempts: Whole = 1
+    train_from: str | None = Field(None, description="run whose train stage this one did not repeat and goes on from")
 
 
 class Record(_Part):
@@ -156,12 +157,14 @@ class Record(_Part):
     def to_json(self) -> str:
         """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end.
 
-        Spectra, functions and throttling stand in the records that have some, so that the others are as they were
-        before these.
+        Spectra, functions, throttling and the run that was gone on from stand in the records that have some, so that
+        the others are as they were before these.
         """
         payload = self.model_dump(mode="json", by_alias=True)
         if payload["costs"] and payload["costs"]["throttled"] is None:
             del payload["costs"]["throttled"]
+        if payload["provenance"]["train_from"] is None:
+            del payload["provenance"]["train_from"]
         points = payload.pop("curves")
         sampled = {field: payload.pop(field) for field in ("spectra", "functions")}
         text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)

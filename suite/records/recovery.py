@@ -72,6 +72,7 @@ def _record(events: list[Event], starts: list[Event]) -> Record:
                 "started": _time(starts[0]["time"]),
                 "ended": _time(events[-1]["time"]),
                 "attempts": start["attempt"],
+                "train_from": provenance.get("train_from"),
             },
             "message": "the run ended without a record; this one is made of its event log",
         }

@@ -18,6 +18,7 @@ from suite.progress import Progress
 from suite.records.mirror import Mirror
 from suite.records.store import Store
 from suite.runner import Runner
+from suite.trained import trained
 from suite.verbs.common import chosen_cells, chosen_device, data_access, set_threads
 from suite.verbs.look import print_leaderboard
 from suite.verbs.validate import build_dry
@@ -34,6 +35,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     build_dry(specs)
     progress = Progress()
     store = Store(options.results)
+    given = None
+    if options.train_from is not None:
+        if len(specs) != 1:
+            raise InputError(f"--train-from takes one cell, and these are {len(specs)}; use --only and --seed")
+        given = trained(specs[0], store, options.train_from)
     mirror = None if options.no_mlflow else Mirror(options.results)
     with _stopping(options.max_minutes) as stop:
         run_options = RunOptions(
@@ -47,6 +53,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             stop=stop,
             graphs=not options.eager,
             packed=options.pack > 1,
+            trained=given,
         )
         if mirror is not None:
             mirror.start()

@@ -44,7 +44,7 @@ def test_float32_comes_back_bit_for_bit_and_float16_rounded_once(tmp_path: Path)
     weights = some_weights()
     for dtype, kind in (("float32", torch.float32), ("float16", torch.float16)):
         export_weights(weights, tmp_path / dtype, run_key=KEY, dtype=dtype, shard_mib=4 * KIB)  # type: ignore[arg-type]
-        found = load_exported(tmp_path / dtype)
+        found = load_exported(tmp_path / dtype).weights
         assert found.keys() == weights.keys()
         for name, tensor in weights.items():
             expected = tensor.to(kind) if tensor.is_floating_point() else tensor
@@ -66,7 +66,7 @@ def test_every_shard_is_smaller_than_asked_for(
     shards = export_weights(weights, folder, run_key=KEY, dtype="float32", shard_mib=kib * KIB)
     assert len(files(folder)) == shards
     assert all(path.stat().st_size < kib * 1024 for path in files(folder))
-    found = load_exported(folder)
+    found = load_exported(folder).weights
     assert all(torch.equal(found[n], t) for n, t in weights.items())
     total = sum(t.numel() * 4 for t in weights.values())
     assert shards <= 2 * total / (kib * 1024) + 1 + len(shapes), "and not much emptier"
@@ -183,7 +183,8 @@ def test_the_verb_exports_a_finished_run(with_run: Desk) -> None:
     run = with_run.results / "runs" / record.run_key[:16] / "weights.pt"
     weights = torch.load(run, weights_only=True)
     assert out == f"{record.name}: {len(weights)} tensors in float16, 1 shard in w\n"
-    found = load_exported(Path("w"))
+    run_key, dtype, found = load_exported(Path("w"))
+    assert (run_key, dtype) == (record.run_key, "float16")
     assert all(torch.equal(found[name], tensor.half()) for name, tensor in weights.items())
     run.unlink()
     code, out, err = with_run.suite("export", record.run_key[:8], "--weights", "again")
