@@ -74,11 +74,12 @@ def _trains(stage: str) -> bool:
 
 def _difference(record: Record, spec: RunSpec) -> str:
     """The first key in which the two runs train differently, with both values; empty where they train alike."""
-    theirs = {name: record.spec.get(name) for name in _ALIKE} | {"stage": record.spec["stages"][0]}
+    plugins: Mapping[str, str] = record.spec.get("plugins", {})
+    theirs: dict[str, Any] = {name: record.spec.get(name) for name in _ALIKE} | {"stage": record.spec["stages"][0]}
     ours: dict[str, Any] = {name: spec.identity[name] for name in _ALIKE} | {"stage": spec.stages[0].as_dict()}
     # A plugin that a later stage brings changes nothing of the training.
-    theirs["plugins"] = record.spec.get("plugins", {})
-    ours["plugins"] = {name: spec.plugins.get(name) for name in theirs["plugins"]}
+    theirs["plugins"] = plugins
+    ours["plugins"] = {name: spec.plugins.get(name) for name in plugins}
     here, there = dict(leaves(ours)), dict(leaves(theirs))
     for key in sorted(here.keys() | there.keys()):
         if here.get(key) != there.get(key):
