@@ -31,13 +31,23 @@ Stage = Literal["train", "finetune", "dynamic-evaluation", "cache", "unstated"]
 STAGES: tuple[str, ...] = get_args(Stage)
 
 
+_LABEL = r"[a-z0-9][a-z0-9.+-]*"
+
+
 def _label(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value):
+    if not re.fullmatch(_LABEL, value):
         raise ValueError(f"{shown(value)} is not a label; use lower-case letters, digits, '.', '+' and '-'")
     return value
 
 
+def _method(value: str) -> str:
+    if not re.fullmatch(f"{_LABEL}(/{_LABEL})?", value):
+        raise ValueError(f"{shown(value)} is neither a head's label nor encoder/head")
+    return value
+
+
 Label = Annotated[str, AfterValidator(_label)]
+Method = Annotated[str, AfterValidator(_method)]
 _METRIC = re.compile(r"(train|valid|test)\.[a-z][a-z0-9_-]*")
 
 
@@ -75,7 +85,8 @@ class Published:
 
     ``parameters`` is as printed (22e6 for "22M"). ``margin`` is the fraction of the value within which a mean counts as
     a reproduction; ``reported_by`` names who reports a number that was not read in its own paper; ``unavailable`` says
-    what a user must supply before the number can be run at all.
+    what a user must supply before the number can be run at all; ``against`` names the head, or ``encoder/head``, that a
+    gain or a p-value is of, where that is not the softmax of the same encoder.
     """
 
     paper: Paper
@@ -93,12 +104,18 @@ class Published:
     note: str | None = None
     unavailable: str | None = None
     margin: float = DEFAULT_MARGIN
+    against: str = "softmax"
     where: str = ""
 
     @property
     def method(self) -> str:
         """``encoder/head``, the label a run of ours is looked up by."""
         return f"{self.encoder}/{self.head}"
+
+    @property
+    def reference(self) -> str:
+        """``encoder/head`` of what a gain or a p-value is against."""
+        return self.against if "/" in self.against else f"{self.encoder}/{self.against}"
 
     @property
     def citation(self) -> str:
@@ -139,6 +156,7 @@ class _Shared(Strict):
     note: str | None = None
     unavailable: str | None = None
     margin: PositiveFloat | None = None
+    against: Method | None = None
 
 
 _REQUIRED = ("paper", "table", "dataset", "encoder", "head", "protocol", "stage", "source")

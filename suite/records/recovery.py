@@ -12,6 +12,8 @@ from suite.records.events import Event, last_lineage, parse_events
 from suite.records.reading import read_bytes, verified
 from suite.records.record import Costs, Record
 
+# The message of such a record; no checkpoint of its run is known to be left.
+MADE_OF_EVENTS = "the run ended without a record; this one is made of its event log"
 _UNKNOWN = "unknown"
 _NOT_CURVE = {"type", "time", "stage"}
 
@@ -74,7 +76,7 @@ def _record(events: list[Event], starts: list[Event]) -> Record:
                 "attempts": start["attempt"],
                 "train_from": provenance.get("train_from"),
             },
-            "message": "the run ended without a record; this one is made of its event log",
+            "message": MADE_OF_EVENTS,
         }
     )
 

@@ -10,7 +10,6 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import precision
 from suite.report.compare import Summary
-from suite.report.others import OtherRow
 from suite.report.rows import Row, Section, ShortRow
 from suite.spec.task import Deviation
 
@@ -200,10 +199,15 @@ def _device(row: Row) -> str:
 
 
 def _records(row: Row) -> str:
-    if row.cell is None:
+    return short_keys(row.cell.records if row.cell else ())
+
+
+def short_keys(records: Sequence[Record]) -> str:
+    """The first of some runs by its key, and how many more there are."""
+    if not records:
         return formatting.DASH
-    more = len(row.cell.records) - 1
-    return short_key(row.cell.records[0]) + (f" +{more}" if more else "")
+    more = len(records) - 1
+    return short_key(records[0]) + (f" +{more}" if more else "")
 
 
 def _short_value(row: ShortRow, split: str, name: str) -> str:
@@ -222,44 +226,3 @@ def _short_cost(row: ShortRow, name: str) -> str:
 def _total_seconds(record: Record) -> str:
     seconds = record.costs.seconds.get("total") if record.costs else None
     return formatting.DASH if seconds is None else formatting.cost(seconds)
-
-
-def other_columns(others: Sequence[OtherRow]) -> list[Column]:
-    """The columns of the values that no section compares by."""
-
-    def column(title: str, cell: Callable[[OtherRow], str]) -> Column:
-        return Column(title, tuple(formatting.clean(cell(row)) for row in others))
-
-    found = [
-        column("dataset", lambda row: row.number.dataset),
-        column("method", lambda row: row.number.method),
-        column("protocol", lambda row: row.number.protocol),
-        column("stage", lambda row: row.number.stage),
-        column("published", lambda row: "; ".join(f"{name} {_exact(row, name)}" for name, *_ in row.values)),
-        column("ours", lambda row: "; ".join(_other_ours(row)) or formatting.DASH),
-        column("verdict", _other_verdict),
-        column("source", lambda row: formatting.source(row.number)),
-    ]
-    return [entry for entry in found if not entry.empty]
-
-
-def _exact(row: OtherRow, name: str) -> str:
-    value = row.number.values[name]
-    return f"{value.value:g}" + ("" if value.sd is None else f" ± {value.sd:g}")
-
-
-def _other_ours(row: OtherRow) -> list[str]:
-    found = []
-    for name, _, ours, said in row.values:
-        if said is not None:
-            found.append(f"{name} {formatting.summary(ours, name.split('.', 1)[1])}")
-    return found
-
-
-def _other_verdict(row: OtherRow) -> str:
-    if row.status is not None:
-        return row.status
-    said = {name: verdict for name, *_, verdict in row.values if verdict is not None}
-    if len(set(said.values())) == 1 and len(said) == len(row.values):
-        return next(iter(said.values()))
-    return "; ".join(f"{name} {verdict}" for name, verdict in said.items())

@@ -11,7 +11,9 @@ from enum import StrEnum
 from suite.records.published import DEFAULT_MARGIN, Value
 
 CONFIDENCE = 0.95
-HIGHER_IS_BETTER = frozenset({"mode_match"})
+HIGHER_IS_BETTER = frozenset({"mode_match", "ppl_gain", "bpc_gain"})
+# The level below which a p-value says that two heads differ.
+SIGNIFICANT = 1 - CONFIDENCE
 # fmt: off
 _T_975 = (
     12.7062047362, 4.3026527297, 3.1824463053, 2.7764451052, 2.5705818356, 2.4469118511, 2.3646242516, 2.3060041352,
@@ -28,6 +30,7 @@ class Verdict(StrEnum):
     REPRODUCED = "reproduced"
     BETTER = "better"
     WORSE = "worse"
+    DIFFERENT = "different"
     INCONCLUSIVE = "inconclusive"
     SINGLE_RUN = "single run"
     NOT_RUN = "not run"
@@ -82,26 +85,42 @@ def _t_by_newton(degrees: float) -> float:
     constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
     for _ in range(50):
         density = constant * (1 + t * t / degrees) ** (-(degrees + 1) / 2)
-        step = (CONFIDENCE - _t_central(t, degrees)) / (2 * density)
+        step = (t_tails(t, degrees) - (1 - CONFIDENCE)) / (2 * density)
         t += step
         if abs(step) < 1e-9:
             break
     return t
 
 
-def _t_central(t: float, degrees: float) -> float:
-    """P(-t < T < t), by Simpson's rule in the angle: with T = sqrt(degrees) tan(a) the density is C cos^(degrees - 1).
+def t_tails(t: float, degrees: float) -> float:
+    """P(|T| > t) for Student's T, right to 1e-9 of itself however small: a tail of the incomplete beta function."""
+    x = degrees / (degrees + t * t)
+    a, b = degrees / 2, 0.5
+    # The continued fraction is quick on this side of the mean only; beyond it the other tail is taken.
+    if x < (a + 1) / (a + b + 2):
+        return _beta_tail(x, 1 - x, a, b)
+    return 1 - _beta_tail(t * t / (degrees + t * t), x, b, a)
 
-    The integrand is smooth on [0, atan(t / sqrt(degrees))], where 400 panels leave less than 1e-9.
-    """
-    angle = math.atan(t / math.sqrt(degrees))
-    panels = 400
-    step = angle / panels
-    total: float = sum(
-        (1 if i in (0, panels) else 4 if i % 2 else 2) * math.cos(i * step) ** (degrees - 1) for i in range(panels + 1)
-    )
-    constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
-    return 2 * constant * total * step / 3
+
+def _beta_tail(x: float, rest: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), ``rest`` being 1 - x, by Lentz's continued fraction."""
+    if x <= 0.0:
+        return 0.0
+    tiny = 1e-300
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
+    fraction = d
+    for m in range(1, 1000):
+        for factor in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / (1 + factor * d or tiny)
+            c = 1 + factor / c or tiny
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(rest)
+    return math.exp(log_front) * fraction / a
 
 
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Summary:
@@ -117,14 +136,46 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Summary:
     mean = one.mean - two.mean
     if one.sd is None or two.sd is None:
         return Summary(n, mean)
-    parts = one.sd**2 / one.n, two.sd**2 / two.n
+    error, degrees = _welch(one, two)
+    half = t_quantile(degrees) * error if error else 0.0
+    return Summary(n, mean, error, mean - half, mean + half)
+
+
+def p_value(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Two-sided p of Welch's test that two means are equal; None without two values on each side."""
+    one, two = summarize(ours), summarize(theirs)
+    if one.mean is None or two.mean is None or one.sd is None or two.sd is None:
+        return None
+    error, degrees = _welch(one, two)
+    if error == 0:
+        return float(one.mean == two.mean)
+    return t_tails((one.mean - two.mean) / error, degrees)
+
+
+def _welch(one: Summary, two: Summary) -> tuple[float, float]:
+    """Standard error of the difference of two means, and its degrees of freedom (Welch and Satterthwaite)."""
+    parts = (one.sd or 0.0) ** 2 / one.n, (two.sd or 0.0) ** 2 / two.n
     spread = sum(parts)
     if spread == 0:
-        return Summary(n, mean, 0.0, mean, mean)
+        return 0.0, 1.0
     shares = (parts[0] / spread) ** 2 / (one.n - 1) + (parts[1] / spread) ** 2 / (two.n - 1)
     # One in exact arithmetic at the least; a rounding must not say there is none.
-    half = t_quantile(max(1.0, 1 / shares)) * math.sqrt(spread)
-    return Summary(n, mean, math.sqrt(spread), mean - half, mean + half)
+    return math.sqrt(spread), max(1.0, 1 / shares)
+
+
+def correlation(points: Sequence[tuple[float, float]]) -> Summary:
+    """Pearson's r with Fisher's 95 % interval; ``n`` counts points.
+
+    Without four points there is no interval; without two different values on each axis there is no r.
+    """
+    n = len(points)
+    if n < 2 or any(len(set(axis)) < 2 for axis in zip(*points, strict=True)):
+        return Summary(n)
+    r = statistics.correlation(*zip(*points, strict=True))
+    if n < 4 or abs(r) >= 1:
+        return Summary(n, r)
+    half = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) / math.sqrt(n - 3)
+    return Summary(n, r, None, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half))
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Summary:

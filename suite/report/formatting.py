@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # a list of records needs no baselines
     from suite.report.compare import Summary
 
 DASH = "-"
+# What a difference is counted in, where that is not the metric's own unit: a share's are percentage points.
+UNITS = {"mode_match": " points"}
 METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}
 
 
@@ -49,6 +51,8 @@ def superscript(number: int) -> str:
 def signed(value: float, name: str) -> str:
     """A difference with its sign; zero, once rounded, has none."""
     text = metric(abs(value), name)
+    if name in UNITS:
+        text = text.removesuffix(" %") + UNITS[name]
     if not any(digit in "123456789" for digit in text):
         return text
     return ("+" if value > 0 else "-") + text

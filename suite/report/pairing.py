@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, costs, flattened
+from suite.report.cells import Cell, CellCosts, costs, flattened, measured
 from suite.report.columns import budget
 from suite.report.compare import Summary
 from suite.spec.run_spec import canonical_json
@@ -60,11 +61,21 @@ def pairs(
         if cell.head not in ours:
             continue
         found = [other for other in partners.get(_shared(cell, same), ()) if other is not cell]
-        if len(found) > 1:
-            # The comparison of whole specs is what takes time, and most cells have one partner.
-            found = [min(found, key=lambda other: (apart.distance(cell, other), other.records[0].run_key))]
         if found:
-            yield cell, found[0]
+            yield cell, nearest(cell, found, apart)
+
+
+def nearest(cell: Cell, others: Sequence[Cell], apart: Apart) -> Cell:
+    """The one of several cells whose spec is most like a cell's."""
+    if len(others) == 1:
+        # The comparison of whole specs is what takes time, and most cells have one partner.
+        return others[0]
+    return min(others, key=lambda other: (apart.distance(cell, other), other.records[0].run_key))
+
+
+def alike(cell: Cell, other: Cell, same: Sequence[Share]) -> bool:
+    """Whether two cells stand in one section and share what they must."""
+    return _shared(cell, same) == _shared(other, same)
 
 
 _SHARED: Mapping[Share, Callable[[Cell], str]] = {
@@ -82,18 +93,68 @@ def _shared(cell: Cell, same: Sequence[Share]) -> tuple[Any, ...]:
 def cost_pair(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[CellCosts, CellCosts] | None:
     """Costs that may be set against each other: of runs of one version of the code, on one device; the latest such.
 
-    None where there are none. A faster training step is no property of a head.
+    None where there are none. A faster training step is no property of a head, and a run whose only timed epoch is its
+    first has timed its warm-up.
     """
-    by_commit = [_by_commit(records) for records in (ours, theirs)]
-    shared = by_commit[0].keys() & by_commit[1].keys()
-    for commit in sorted(shared, key=lambda key: max(r.provenance.ended for r in by_commit[0][key]), reverse=True):
-        mine, base = (costs(side[commit]) for side in by_commit)
-        if mine.device == base.device and mine.seconds_per_epoch and base.seconds_per_epoch:
-            return mine, base
+    for mine, base in _of_one_version(ours, theirs):
+        found = costs(mine), costs(base)
+        if found[0].device == found[1].device and found[0].seconds_per_epoch and found[1].seconds_per_epoch:
+            return found
     return None
 
 
-def _by_commit(records: Sequence[Record]) -> dict[str, list[Record]]:
+class TimeRatio(NamedTuple):
+    """How many times as long one head takes as another, the two numbers it is made of, and their unit."""
+
+    ratio: float
+    mine: float
+    base: float
+    unit: str
+    device: str
+    sure: bool
+
+
+def time_ratio(ours: Sequence[Record], theirs: Sequence[Record]) -> TimeRatio | None:
+    """Seconds an epoch over seconds an epoch; of runs that end at a number of steps, tokens a second turned round.
+
+    None where no costs may be set against each other (:func:`cost_pair`).
+    """
+    both = cost_pair(ours, theirs)
+    if both is not None:
+        mine, base = both
+        numbers = mine.seconds_per_epoch or 0.0, base.seconds_per_epoch or 0.0
+        sure = mine.exclusive and base.exclusive
+        return TimeRatio(numbers[0] / numbers[1], *numbers, "s/epoch", mine.device or "", sure)
+    for one, two in _of_one_version(ours, theirs):
+        fast, slow = _speed(two), _speed(one)
+        if fast and slow and fast[1] == slow[1]:
+            sure = fast[2] and slow[2]
+            return TimeRatio(fast[0] / slow[0], slow[0], fast[0], "tokens/s", slow[1], sure)
+    return None
+
+
+def _speed(records: Sequence[Record]) -> tuple[float, str, bool] | None:
+    """Median tokens a second, the device, and whether the runs were surely alone on it."""
+    device, counted, sure = measured(records)
+    speeds = [record.costs.tokens_per_second for record in counted if record.costs and record.costs.tokens_per_second]
+    return (statistics.median(speeds), device, sure) if speeds and device else None
+
+
+def _of_one_version(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[tuple[list[Record], list[Record]]]:
+    """The runs of both sides that timed more than their warm-up, by version of the code, the latest first."""
+    by_commit = [_by_commit(record for record in side if timed(record)) for side in (ours, theirs)]
+    shared = by_commit[0].keys() & by_commit[1].keys()
+    for commit in sorted(shared, key=lambda key: max(r.provenance.ended for r in by_commit[0][key]), reverse=True):
+        yield by_commit[0][commit], by_commit[1][commit]
+
+
+def timed(record: Record) -> bool:
+    """Whether a run's time is evidence: of two timed epochs at least, or of many steps where no epoch was whole."""
+    took = record.costs
+    return took is not None and (took.seconds_per_epoch is None or took.epochs_timed > 1)
+
+
+def _by_commit(records: Iterable[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.provenance.commit is not None:
@@ -146,7 +207,10 @@ def with_interval(found: Summary, metric: str, sign: int = 1) -> str:
     if found.low is None or found.high is None:
         return text
     ends = sorted((sign * found.low, sign * found.high))
-    return f"{text} [{', '.join(formatting.signed(end, metric) for end in ends)}]"
+    # A unit is said once, behind the interval.
+    unit = formatting.UNITS.get(metric, "")
+    low, high = (formatting.signed(end, metric).removesuffix(unit) for end in ends)
+    return f"{text.removesuffix(unit)} [{low}, {high}]{unit}"
 
 
 def output_dimension(spec: Mapping[str, Any]) -> int | None:

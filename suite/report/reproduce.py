@@ -17,9 +17,10 @@ from suite.report.table import render_table
 
 CAPTION = (
     "Every run behind the tables, by the commit of the code it ran at and the machine it ran on. Check the commit out, "
-    "install what it locks (requirements/suite.lock; constraints.txt in older commits), and the command gives the "
-    "number again, on any machine where the device is a CPU and on such a GPU otherwise, to within what seeds and "
-    "arithmetic leave. With changes: the code had been edited since the commit, and the edits are not recorded. "
+    "install what it locks (.ci/requirements/suite.lock; requirements/suite.lock or constraints.txt in older commits), "
+    "and the command gives the number again, on any machine where the device is a CPU and on such a GPU otherwise, to "
+    "within what seeds and arithmetic leave. With changes: the code had been edited since the commit, and the edits "
+    "are not recorded. "
     "`suite show RUN` prints the command of a single run, `suite export RUN --out FILE.zip` hands it on, and "
     "`suite import FILE.zip` verifies and adds it."
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
+from suite.records.recovery import MADE_OF_EVENTS
 from suite.report import formatting
 from suite.report.tasks import Tasks, full_epochs
 
@@ -40,7 +41,7 @@ def cell_rerun_command(records: Sequence[Record]) -> str:
 def rerun_command(record: Record) -> str:
     """One line that gives this record's number again: :func:`cell_command`, past the record that is there.
 
-    A run that did not finish needs no ``--rerun``: the same command goes on from its checkpoint.
+    A run that did not finish needs no ``--rerun``: the same command goes on from its checkpoint, where there is one.
     """
     return cell_command(record) + (" --rerun" if record.status == "finished" else "")
 
@@ -80,7 +81,9 @@ class Partial:
 
     @property
     def advice(self) -> str:
-        """What :attr:`command` does."""
+        """What :attr:`command` does; the checkpoint of a run that left no record but its event log is gone with it."""
+        if self.record.message == MADE_OF_EVENTS:
+            return "to run again"
         return {"finished": "the whole run", "interrupted": "to go on"}.get(self.record.status, "to try again")
 
 

@@ -12,8 +12,9 @@ from suite.records.published import DEFAULT_MARGIN
 from suite.records.record import Record
 from suite.records.store import file_name
 from suite.report import formatting
-from suite.report.columns import Column, columns, other_columns, short_columns, short_key
+from suite.report.columns import Column, columns, short_columns, short_key
 from suite.report.leaderboard import Leaderboard
+from suite.report.others import OTHERS_CAPTION, other_columns
 from suite.report.rerun import Partial, partial_of
 from suite.report.rows import Section
 
@@ -82,7 +83,9 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
         notes = [f"- {line}" for line in _notes(section, formatting.escape)]
         parts += ["\n".join(notes)] if notes else []
     if board.other:
-        parts += ["### Other published values", render_table(other_columns(board.other), "pipe")]
+        linked += [record for row in board.other for record in row.records]
+        parts += ["### Other published values", formatting.escape(OTHERS_CAPTION)]
+        parts.append(render_table(other_columns(board.other), "pipe"))
     for title, lines in _lists(board):
         parts += [f"### {title}", "\n".join(f"- {formatting.escape(line, code=True)}" for line in lines)]
     parts += link_definitions(linked, records)

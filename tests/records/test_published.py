@@ -203,6 +203,18 @@ def test_second_hand_numbers_say_so(published: list[Published]) -> None:
         assert not any(name.endswith(".ppl") for n in numbers for name in n.values)
 
 
+def test_what_a_p_value_is_against(published: list[Published]) -> None:
+    named = {number.method: number.reference for number in published if "test.ppl_p_value" in number.values}
+    assert named == {
+        "awd-lstm/sigsoftmax": "awd-lstm/softmax",
+        "awd-lstm/gss": "awd-lstm/softmax",
+        "awd-lstm/plif": "awd-lstm/softmax",
+        "awd-lstm/mos-15": "awd-lstm/softmax",
+        "awd-lstm/plif-frozen": "awd-lstm/plif",
+        "awd-lstm-matched-340/softmax": "awd-lstm-matched-280/mos-15",
+    }
+
+
 def test_citations_and_order(published: list[Published]) -> None:
     (mos,) = select(published, "yang2018", "1", PTB, "awd-lstm/mos-15", "train")
     assert (mos.citation, mos.parameters, mos.margin) == ("Yang et al. 2018, table 1", 22e6, 0.01)
@@ -315,6 +327,11 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
             "dataset: Penn Treebank",
             "a2020.yaml:7:14: tables[0].dataset: 'Penn Treebank' is not a label; use lower-case letters, digits, "
             "'.', '+' and '-'",
+        ),
+        (
+            "dataset: ptb",
+            "dataset: ptb\n    against: the softmax",
+            "a2020.yaml:8:14: tables[0].against: 'the softmax' is neither a head's label nor encoder/head",
         ),
         ("tables:", "tables: []\nmore:", "a2020.yaml:6:1: more: unknown key. Allowed: papers, protocols, tables.\n"
          "a2020.yaml:5:9: tables: expected a list that is not empty"),

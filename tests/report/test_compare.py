@@ -72,6 +72,7 @@ def test_verdict_names_are_the_ones_tables_print() -> None:
         "reproduced",
         "better",
         "worse",
+        "different",
         "inconclusive",
         "single run",
         "not run",

@@ -13,6 +13,7 @@ from records_factory import make_record
 from suite.cli import main
 from suite.records.published import Paper, Published, Value
 from suite.records.record import LabelRef, Record, TaskRef
+from suite.records.recovery import MADE_OF_EVENTS
 from suite.records.store import Store, file_name
 from suite.report.compare import Verdict
 from suite.report.leaderboard import build
@@ -157,6 +158,16 @@ def test_a_partial_run_fills_no_cell_and_says_how_to_go_on() -> None:
     done = make_record(seed=2, recipe={"budget": {"epochs": 1000}})
     (row, *_) = build([stopped, done], [published()]).sections[0].rows
     assert (row.verdict, row.partial, row.notes) == (Verdict.SINGLE_RUN, None, ("1 interrupted",))
+
+
+def test_a_run_that_left_its_event_log_alone_has_no_checkpoint_to_go_on_from() -> None:
+    curve = [{"epoch": 62.0, "valid_ppl": 63.8}]
+    killed = make_record(status="interrupted", curves=curve, message=MADE_OF_EVENTS)
+    stopped = make_record(status="interrupted", curves=curve, message="--max-minutes 1.78 is over")
+    failed = make_record(status="failed", message="out of memory")
+    advice = [partial_of(record, {}).advice for record in (killed, stopped, failed)]
+    assert advice == ["to run again", "to go on", "to try again"]
+    assert f"; to run again: `{cell_command(killed)}`\n" in markdown(build([killed], [published()]))
 
 
 def test_data_that_nobody_can_fetch_is_asked_for() -> None:

@@ -5,6 +5,8 @@ from records_factory import make_record
 
 from suite.records.published import load_published
 from suite.report import formatting
+from suite.report.compare import Summary
+from suite.report.pairing import with_interval
 from suite.report.show import compare_lines, render
 
 CURVE = [
@@ -72,3 +74,14 @@ def test_costs_have_three_digits(value: float, shown: str) -> None:
 )
 def test_differences_are_signed_unless_nothing_is_left(value: float, shown: str) -> None:
     assert formatting.signed(value, "ppl") == shown
+
+
+def test_a_difference_of_shares_is_in_points() -> None:
+    assert formatting.metric(44.5, "mode_match") == "44.5 %"
+    assert (formatting.signed(-0.46, "mode_match"), formatting.signed(0.01, "mode_match")) == (
+        "-0.5 points",
+        "0.0 points",
+    )
+    found = Summary(3, 44.5, 1.0, 40.6, 48.4)
+    assert with_interval(found, "mode_match", sign=-1) == "-44.5 [-48.4, -40.6] points"
+    assert with_interval(found, "ppl") == "+44.50 [+40.60, +48.40]"

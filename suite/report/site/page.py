@@ -19,11 +19,12 @@ from suite.records.record import Record
 from suite.records.store import file_name
 from suite.report import formatting
 from suite.report.claims_table import CLAIMS_CAPTION, claims_columns
-from suite.report.columns import other_columns, short_key
+from suite.report.columns import short_key
 from suite.report.compare import Verdict
 from suite.report.findings import Finding, Judged
 from suite.report.leaderboard import Leaderboard
 from suite.report.marks import Kind
+from suite.report.others import other_columns
 from suite.report.rerun import partial_of
 from suite.report.site.pictures import load_pictures
 from suite.report.site.settings import Settings
