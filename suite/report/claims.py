@@ -22,6 +22,10 @@ from suite.spec.yaml_source import Node, parse, read_text
 Text = Annotated[str, Field(min_length=1)]
 Same = Annotated[list[Share], Field(description="what the two must share beside protocol and stage")]
 _SAME: list[Share] = ["dataset", "encoder-label", "precision"]
+Size = Annotated[
+    PositiveFloat | None,
+    Field(description="parameters of the head's model over the other's, at most; other pairs do not count"),
+]
 Heads = Annotated[list[Text], Field(min_length=1, description="labels of heads, globs allowed")]
 
 
@@ -29,6 +33,14 @@ class RankAtMost(Strict):
     """Every run's rank is at most d + 1, and one more where the logits have a bias."""
 
     rule: Literal["rank-at-most"]
+    heads: Heads
+    metric: Text = "rank"
+
+
+class RankAbove(Strict):
+    """Every run's rank is above d + 1, and above one more where the logits have a bias."""
+
+    rule: Literal["rank-above"]
     heads: Heads
     metric: Text = "rank"
 
@@ -43,35 +55,66 @@ class FullRank(Strict):
     share: PositiveFloat = 0.99
 
 
-class Compare(Strict):
+class _Pair(Strict):
+    """Two heads, and where they are compared."""
+
+    heads: Heads
+    than: Text
+    metric: Text = "ppl"
+    same: Same = Field(_SAME)
+    at_most_size: Size = None
+    datasets: list[Text] = Field(["*"], description="labels of datasets, globs allowed")
+    encoders: list[Text] = Field(["*"], description="labels of the encoders of both, globs allowed")
+
+
+class Compare(_Pair):
     """Welch's interval of the difference of two heads' means lies wholly on the better side of zero."""
 
     rule: Literal["compare"]
-    heads: Heads
-    than: Text
-    metric: Text = "ppl"
     better: Literal["lower", "higher"] = "lower"
-    same: Same = Field(_SAME)
-    at_most_size: PositiveFloat | None = Field(
-        None, description="parameters of the head's model over the other's, at most; other pairs do not count"
-    )
 
 
-class Equal(Strict):
+class Equal(_Pair):
     """Welch's interval of the difference of two heads' means lies wholly within ``margin`` of the other's mean."""
 
     rule: Literal["equal"]
+    margin: PositiveFloat = 0.005
+    or_higher: bool = Field(False, description="only an interval below the margin speaks against it: no gain")
+
+
+class _RankAndGain(Strict):
+    """Ranks and means beside those of another head; a higher rank is ``times`` the other's at least.
+
+    That something is not needed, or is not enough, is shown by one example and refuted by none: nothing speaks against
+    it, and a higher rank with a lower mean leaves it undecided.
+    """
+
     heads: Heads
     than: Text
     metric: Text = "ppl"
-    margin: PositiveFloat = 0.005
+    rank: Text = "rank"
+    times: PositiveFloat = 2.0
     same: Same = Field(_SAME)
+    at_most_size: Size = None
+
+
+class RankNotSufficient(_RankAndGain):
+    """A head of a higher rank than the other's has a higher mean, by Welch's interval; one such head is enough."""
+
+    rule: Literal["rank-not-sufficient"]
+
+
+class RankNotNecessary(_RankAndGain):
+    """A head of no higher rank than the other's has a lower mean, by Welch's interval; one such head is enough."""
+
+    rule: Literal["rank-not-necessary"]
 
 
 class CostRatio(Strict):
-    """Seconds an epoch over the other head's lie between ``low`` and ``high``, same device, same version of the code.
+    """Time over the other head's lies between ``low`` and ``high``: same batch, same device, same version of the code.
 
-    Runs count that had the machine alone, and the rows of ``results/benchmarks/*.json`` that name head and dataset.
+    Seconds an epoch, the first epoch left out, or tokens a second turned round. Runs count that had the
+    machine alone, and the rows of ``results/benchmarks/*.json`` that name head and dataset.
     """
 
     rule: Literal["cost-ratio"]
@@ -93,7 +136,17 @@ class AveragingMatters(Strict):
     same: Same = Field(_SAME)
 
 
-Rule = RankAtMost | FullRank | Compare | Equal | CostRatio | AveragingMatters
+Rule = (
+    RankAtMost
+    | RankAbove
+    | FullRank
+    | Compare
+    | Equal
+    | RankNotSufficient
+    | RankNotNecessary
+    | CostRatio
+    | AveragingMatters
+)
 
 
 class Claim(Strict):

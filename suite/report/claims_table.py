@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from suite.records.published import Published
 from suite.report import formatting
 from suite.report.columns import Column, link_cell
-from suite.report.findings import Finding, Judged, Outcome
+from suite.report.evidence import Finding, Outcome
+from suite.report.findings import Judged
 from suite.report.table import link_definitions, render_table
 
 CLAIMS_CAPTION = (
     "Each claim of the papers, judged by our records alone. A comparison counts for or against the claim where its "
     "95 % interval decides it (Welch's for differences of means over seeds); a claim holds where every comparison that "
-    "decides does, and is mixed where they part. Finished full runs only; ranks and seconds also from shortened ones."
+    "decides does, and is mixed where they part. Finished full runs only; ranks and times also from shortened ones. "
+    "Runs that several tasks train alike count once."
 )
 
 
@@ -40,19 +42,29 @@ def claims_short(judged: Sequence[Judged], published: Sequence[Published]) -> st
 def claims_columns(judged: Sequence[Judged], published: Sequence[Published]) -> list[Column]:
     """Claim, who published it, evidence in short, verdict: a row a claim."""
     papers = {number.paper.key: number.paper.short for number in published}
+    protocols = defaultdict(set)
+    for number in published:
+        protocols[number.dataset].add(number.protocol)
     return [
         Column("claim", tuple(formatting.clean(one.claim.claim) for one in judged)),
         Column("published by", tuple(", ".join(papers.get(key, key) for key in one.claim.papers) for one in judged)),
         Column("evidence", tuple(formatting.clean("; ".join(_summary(one))) for one in judged)),
-        Column("verdict", tuple(_verdict(one) for one in judged)),
+        Column("verdict", tuple(_verdict(one, protocols) for one in judged)),
     ]
 
 
-def _verdict(one: Judged) -> str:
+def _verdict(one: Judged, protocols: Mapping[str, Set[str]]) -> str:
     """The verdict, and on which datasets: a small language is not Penn Treebank."""
-    datasets = sorted({f.place.split(" · ")[0] for f in one.findings if f.outcome is not Outcome.OPEN})
-    on = f" on {', '.join(datasets)}" if datasets else ""
+    places = sorted({_place(finding, protocols) for finding in one.findings if finding.outcome is not Outcome.OPEN})
+    on = f" on {', '.join(places)}" if places else ""
     return formatting.clean(f"{one.verdict}{on}" + (f": {one.why}" if one.why else ""))
+
+
+def _place(finding: Finding, protocols: Mapping[str, Set[str]]) -> str:
+    """The dataset, with the protocol where the papers have numbers on it and none by that protocol: it is our own."""
+    if finding.key is None or finding.key.protocol in protocols.get(finding.dataset, {finding.key.protocol}):
+        return finding.dataset
+    return f"{finding.dataset} ({finding.key.protocol})"
 
 
 def _summary(one: Judged) -> Iterator[str]:

@@ -15,8 +15,9 @@ from suite.report.benchmarks import load_benchmarks
 from suite.report.claims import Claim
 from suite.report.claims_table import claims_markdown, claims_short
 from suite.report.costs import costs_markdown
+from suite.report.evidence import Evidence
 from suite.report.files import has_block, update_block, write_csv
-from suite.report.findings import Evidence, judge
+from suite.report.findings import judge
 from suite.report.latex import latex
 from suite.report.leaderboard import build
 from suite.report.promises import promises_markdown

@@ -20,7 +20,8 @@ SPLITS = ("test", "valid")
 # Protocols whose runs are for the clock or for a comparison of arithmetic, and far too short to say what a head is good
 # for.
 NOT_OF_QUALITY = ("cost", "speed-*", "precision")
-Share = Literal["dataset", "encoder", "encoder-label", "precision"]
+ONE_SEED = "fewer than two seeds a side give no interval"
+Share = Literal["dataset", "encoder", "encoder-label", "precision", "batch"]
 
 
 class Apart:
@@ -83,6 +84,7 @@ _SHARED: Mapping[Share, Callable[[Cell], str]] = {
     "encoder": lambda cell: canonical_json(cell.records[0].spec["encoder"]),
     "encoder-label": lambda cell: cell.encoder,
     "precision": lambda cell: cell.precision,
+    "batch": lambda cell: canonical_json(cell.records[0].spec["recipe"].get("batch_size")),
 }
 
 
@@ -183,6 +185,13 @@ def matches(label: str, globs: Sequence[str]) -> bool:
 def values(cell: Cell, metric: str) -> list[float]:
     """The metric by seed, on test where there is one."""
     return next((found for split in SPLITS if (found := cell.values(split, metric))), [])
+
+
+def undecided(found: Summary) -> str:
+    """Why a difference of means decides nothing; empty where its interval lies on one side of zero."""
+    if found.low is None or found.high is None:
+        return ONE_SEED
+    return "the interval of the difference holds zero" if found.low <= 0 <= found.high else ""
 
 
 def place(cell: Cell) -> str:

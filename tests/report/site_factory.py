@@ -13,7 +13,8 @@ from test_leaderboard import TASKS, YANG, number, sample
 from suite.records.record import Record
 from suite.report.claims import Claim, Compare
 from suite.report.descriptions import DESCRIPTION
-from suite.report.findings import Evidence, judge
+from suite.report.evidence import Evidence
+from suite.report.findings import judge
 from suite.report.leaderboard import build
 from suite.report.site.page import Site
 from suite.report.tasks import TaskInfo, Tasks

@@ -22,11 +22,15 @@ from suite.report.claims import (
     CostRatio,
     Equal,
     FullRank,
+    RankAbove,
     RankAtMost,
+    RankNotNecessary,
+    RankNotSufficient,
     Rule,
     load_claims,
 )
-from suite.report.findings import Evidence, Finding, Judgement, Outcome, find, judge
+from suite.report.evidence import Evidence, Finding, Outcome
+from suite.report.findings import Judgement, find, judge
 from suite.report.pairing import output_dimension
 
 ONE_SEED = "fewer than two seeds a side give no interval"
@@ -61,6 +65,13 @@ def test_the_claims_of_the_repository() -> None:
         "plif-beats-softmax",
         "frozen-plif",
         "mos-cost",
+        "matched-capacity",
+        "moss-beats-mos",
+        "monotone-cross-entropy",
+        "no-gain-on-characters",
+        "rank-not-sufficient",
+        "rank-not-necessary",
+        "sigsoftmax-rank",
         "monotone-modes",
         "averaging-start",
     }
@@ -88,8 +99,9 @@ GOOD = (
         (
             GOOD.replace("rule: compare", "rule: comprae"),
             [
-                "{0}:2:64: claims[0].evidence[0].rule: expected one of 'rank-at-most', 'full-rank', 'compare', "
-                "'equal', 'cost-ratio', 'averaging-matters', got 'comprae'. Did you mean 'compare'?"
+                "{0}:2:64: claims[0].evidence[0].rule: expected one of 'rank-at-most', 'rank-above', 'full-rank', "
+                "'compare', 'equal', 'rank-not-sufficient', 'rank-not-necessary', 'cost-ratio', 'averaging-matters', "
+                "got 'comprae'. Did you mean 'compare'?"
             ],
         ),
         (GOOD.replace("than:", "thna:"), ["{0}:2:", "{0}:2:"]),
@@ -155,6 +167,75 @@ def test_a_rank_counts_however_long_the_run_was_but_not_of_a_smoke_run() -> None
 )
 def test_the_size_of_the_output_embeddings(head: dict[str, Any], encoder: dict[str, Any], size: int | None) -> None:
     assert output_dimension({"head": head, "encoder": encoder}) == size
+
+
+@pytest.mark.parametrize(
+    ("rank", "bias", "outcome", "bound"),
+    [
+        (403, True, Outcome.HOLDS, "d + 2 = 402 (the logits have a bias)"),
+        (402, True, Outcome.FAILS, "d + 2 = 402 (the logits have a bias)"),
+        (402, False, Outcome.HOLDS, "d + 1 = 401"),
+        (401, False, Outcome.FAILS, "d + 1 = 401"),
+    ],
+)
+def test_a_rank_above_the_bound(rank: float, bias: bool, outcome: Outcome, bound: str) -> None:
+    rule = RankAbove(rule="rank-above", heads=["sigsoftmax"])
+    finding = only(rule, [ranked("sigsoftmax", rank, {"dimension": 400, "bias": bias})])
+    assert (finding.outcome, finding.text) == (outcome, f"awd-lstm/sigsoftmax: rank {rank} (n = 1), bound {bound}")
+
+
+def with_ranks(head: str, rank: float, *tests: float, **fields: Any) -> list[Record]:
+    return [
+        make_record(head=head, seed=seed, metrics={"train": {"test": {"ppl": ppl, "rank": rank}}}, **fields)
+        for seed, ppl in enumerate(tests, 1)
+    ]
+
+
+WITH_RANK = "its gain comes with a higher rank"
+ZERO = "the interval of the difference holds zero"
+
+
+@pytest.mark.parametrize(
+    ("rank", "tests", "sufficient", "necessary"),
+    [
+        (128, (61.0, 61.1, 60.9), (Outcome.HOLDS, ""), None),  # of high rank and worse: not sufficient
+        (15, (59.0, 59.1, 58.9), None, (Outcome.HOLDS, "")),  # of low rank and better: not necessary
+        (16, (59.0, 59.1, 58.9), (Outcome.OPEN, WITH_RANK), (Outcome.OPEN, WITH_RANK)),
+        (15, (61.0, 61.1, 60.9), None, None),
+        (128, (60.0, 60.2, 59.9), (Outcome.OPEN, ZERO), None),
+        (8, (60.0, 60.2, 59.9), None, (Outcome.OPEN, ZERO)),
+        (128, (61.0,), (Outcome.OPEN, ONE_SEED), None),
+    ],
+)
+def test_what_a_rank_is_good_for(
+    rank: float,
+    tests: Sequence[float],
+    sufficient: tuple[Outcome, str] | None,
+    necessary: tuple[Outcome, str] | None,
+) -> None:
+    records = [*with_ranks("softmax", 8, 60.0, 60.1, 59.9), *with_ranks("plif", rank, *tests)]
+    rules = (
+        RankNotSufficient(rule="rank-not-sufficient", heads=["plif"], than="softmax"),
+        RankNotNecessary(rule="rank-not-necessary", heads=["plif"], than="softmax"),
+    )
+    for rule, expected in zip(rules, (sufficient, necessary), strict=True):
+        found = find(rule, Evidence.of(records))
+        assert [(finding.outcome, finding.why) for finding in found] == ([expected] if expected else [])
+
+
+def test_one_witness_is_enough() -> None:
+    rule = RankNotSufficient(rule="rank-not-sufficient", heads=["plif", "mos-*"], than="softmax", at_most_size=1.1)
+    base = with_ranks("softmax", 8, 60.0, 60.1, 59.9, parameters=100)
+    mixture = with_ranks("mos-8", 128, 55.0, 55.1, 54.9, parameters=100)
+    worse = with_ranks("plif", 128, 61.0, 61.1, 60.9, parameters=100)
+    assert only(rule, [*base, *mixture]).why == WITH_RANK
+    assert only(rule, [*base, *mixture, *worse]).text == (
+        "awd-lstm/plif against awd-lstm/softmax: perplexity +1.00 [+0.77, +1.23], n = 3 and 3; rank 128 against 8"
+    )
+    larger = with_ranks("plif", 128, 61.0, 61.1, 60.9, parameters=111)
+    assert only(rule, [*base, *mixture, *larger]).why == WITH_RANK
+    apart = with_ranks("plif", 128, 61.0, 61.1, 60.9, parameters=100, protocol="other")
+    assert only(rule, [*base, *mixture, *apart]).why == WITH_RANK, "the other section has no softmax"
 
 
 def test_full_rank_is_of_words_or_of_contexts() -> None:
@@ -257,6 +338,89 @@ def test_as_well_as(ours: Sequence[float], outcome: Outcome, why: str) -> None:
     assert finding.text.endswith("; margin ± 0.30")
 
 
+@pytest.mark.parametrize(
+    ("ours", "outcome"),
+    [
+        ((1.49, 1.491, 1.489), Outcome.HOLDS),
+        ((1.60, 1.601, 1.599), Outcome.HOLDS),  # worse is no gain either
+        ((1.40, 1.401, 1.399), Outcome.FAILS),
+        ((1.40, 1.60, 1.50), Outcome.OPEN),
+    ],
+)
+def test_no_gain(ours: Sequence[float], outcome: Outcome) -> None:
+    rule = Equal(
+        rule="equal", heads=["mos-7"], than="softmax", metric="bpc", margin=0.01, or_higher=True, datasets=["text8"],
+        same=["dataset", "precision"],
+    )  # fmt: skip
+    for dataset, count in (("text8", 1), ("ptb", 0)):
+        records = [
+            *seeds(*ours, metric="bpc", head="mos-7", encoder="lstm-910-510", dataset=dataset),
+            *seeds(1.49, 1.491, 1.489, metric="bpc", head="softmax", encoder="lstm-1024-1024", dataset=dataset),
+        ]
+        assert [finding.outcome for finding in find(rule, Evidence.of(records))] == [outcome] * count
+
+
+def test_both_encoders_must_be_meant() -> None:
+    rule = Equal(
+        rule="equal", heads=["softmax"], than="mos-*", encoders=["matched-*"], at_most_size=1.1,
+        same=["dataset", "precision"],
+    )  # fmt: skip
+    softmax = seeds(56.4, 56.41, head="softmax", encoder="matched-340", parameters=100)
+    for encoder, count in (("matched-280", 1), ("awd-lstm", 0)):
+        records = [*softmax, *seeds(56.4, 56.41, head="mos-15", encoder=encoder, parameters=100)]
+        assert len(find(rule, Evidence.of(records))) == count
+    larger = seeds(56.4, 56.41, head="softmax", encoder="matched-340", parameters=111)
+    records = [*larger, *seeds(56.4, 56.41, head="mos-15", encoder="matched-280", parameters=100)]
+    assert find(rule, Evidence.of(records)) == []
+
+
+# Evidence that is there twice
+
+
+def one_task(task: str, tests: Sequence[float], **fields: Any) -> list[Record]:
+    return [
+        *seeds(*tests, head="mos-15", task=task, protocol=task, **fields),
+        *seeds(*(60 + test / 1000 for test in tests), head="softmax", task=task, protocol=task, **fields),
+    ]
+
+
+def test_runs_that_train_alike_are_counted_once() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+    five, three = (50.0, 50.1, 49.9, 50.2, 49.8), (50.0, 50.1, 49.9)
+    short, long = one_task("a-demo", three), one_task("hidden", five, version=7)
+    ranked = one_task("z-rank", three, stages=("train", "rank"))
+    (kept,) = find(rule, Evidence.of([*short, *long, *ranked]))
+    assert (kept.place, len(kept.records)) == ("ptb · hidden · train", 10)
+    # Other recipes, data or seeds are evidence of their own.
+    for other in (
+        one_task("other", three, recipe={"batch_size": 7}),
+        one_task("other", three, dataset_options={"size": 2}),
+        [record.model_copy(update={"seed": record.seed + 10}) for record in one_task("other", three)],
+    ):
+        assert len(find(rule, Evidence.of([*long, *other]))) == 2
+
+
+def test_every_stage_speaks_for_itself() -> None:
+    rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
+
+    def runs(task: str, *stages: str) -> list[Record]:
+        return [
+            make_record(head=head, seed=seed, task=task, protocol=task, stages=stages,
+                        metrics={stage: {"test": {"ppl": ppl + seed / 100}} for stage in stages})
+            for head, ppl in (("mos-15", 50.0), ("softmax", 60.0))
+            for seed in (1, 2)
+        ]  # fmt: skip
+
+    found = find(
+        rule, Evidence.of([*runs("a", "train", "finetune"), *runs("b", "train", "finetune"), *runs("c", "train")])
+    )
+    assert [finding.place for finding in found] == ["ptb · a · finetune", "ptb · a · train"]
+    # What went before the later stage is part of it.
+    other = runs("d", "train", "cache", "finetune")
+    places = [finding.place for finding in find(rule, Evidence.of([*runs("a", "train", "finetune"), *other]))]
+    assert places == ["ptb · a · finetune", "ptb · a · train", "ptb · d · cache", "ptb · d · finetune"]
+
+
 # Costs
 
 
@@ -284,7 +448,7 @@ def test_costs_that_are_not_comparable() -> None:
     shared = {"costs": {"exclusive": False}}
     assert list(find(RATIO, Evidence.of([timed("mos-15", 30, **shared), timed("softmax", 10)]))) == []
     faster = only(RATIO, [timed("mos-15", 30, "a" * 40), timed("softmax", 10, "b" * 40)])
-    assert (faster.outcome, faster.why) == (Outcome.OPEN, "seconds of different devices or versions of the code")
+    assert (faster.outcome, faster.why) == (Outcome.OPEN, "times of different devices or versions of the code")
     elsewhere = only(RATIO, [timed("mos-15", 30), timed("softmax", 10, device="another")])
     assert elsewhere.outcome is Outcome.OPEN
     unsure = {"costs": {"exclusive": None}}
@@ -292,6 +456,38 @@ def test_costs_that_are_not_comparable() -> None:
     assert (unknown.outcome, unknown.why) == (Outcome.OPEN, "no run could tell whether it was alone on the machine")
     elsewhere_rule = RATIO.model_copy(update={"datasets": ["wikitext-2"]})
     assert list(find(elsewhere_rule, Evidence.of([timed("mos-15", 30), timed("softmax", 10)]))) == []
+
+
+def test_times_of_different_batches_are_no_evidence() -> None:
+    mine = timed("mos-15", 30, recipe={"batch_size": 12})
+    apart = only(RATIO, [mine, timed("softmax", 10, recipe={"batch_size": 20})])
+    assert (apart.text, apart.outcome, apart.why) == (
+        "mos-15 / softmax: not comparable", Outcome.OPEN, "batches of 12 and 20"
+    )  # fmt: skip
+    # One that is less alike, and has the batch, is the fair partner.
+    fair = timed("softmax", 10, recipe={"batch_size": 12, "bptt": 35, "clip": 1.0})
+    found = only(RATIO, [mine, timed("softmax", 12, recipe={"batch_size": 20}), fair])
+    assert (found.outcome, found.records) == (Outcome.HOLDS, (mine, fair))
+
+
+@pytest.mark.parametrize("sides", [(1, 24), (24, 1), (1, 1)])
+def test_an_epoch_that_warms_up_is_no_evidence(sides: tuple[int, int]) -> None:
+    records = [
+        timed(head, seconds, costs={"epochs_timed": count})
+        for head, seconds, count in zip(("mos-15", "softmax"), (30, 10), sides, strict=True)
+    ]
+    found = only(RATIO, records)
+    assert (found.outcome, found.why) == (Outcome.OPEN, "the only epoch that was timed is the first, which warms up")
+
+
+def test_tokens_a_second_where_no_epoch_was_whole() -> None:
+    def run(head: str, speed: float) -> Record:
+        return make_record(head=head, costs={"seconds_per_epoch": None, "epochs_timed": 1, "tokens_per_second": speed})
+
+    found = only(RATIO, [run("mos-15", 1000.0), run("softmax", 3000.0)])
+    assert (found.outcome, found.text) == (
+        Outcome.HOLDS, "mos-15 / softmax: 3.00 times (1,000 over 3,000 tokens/s), NVIDIA H200"
+    )  # fmt: skip
 
 
 def test_benchmarks_are_evidence_of_costs(tmp_path: Path) -> None:
@@ -357,7 +553,7 @@ def test_the_verdict_follows_from_the_findings(kinds: list[str]) -> None:
     records = []
     tests = {"better": (50.0, 50.1), "worse": (70.0, 70.1), "one seed": (50.0,)}
     for index, kind in enumerate(kinds):
-        place = {"protocol": f"p{index}"}
+        place: dict[str, Any] = {"protocol": f"p{index}", "recipe": {"optimizer": {"name": "sgd", "lr": 20 + index}}}
         records += [*seeds(*tests[kind], head="mos-15", **place), *seeds(60.0, 60.1, head="softmax", **place)]
     judged = judge(CLAIM, Evidence.of(records))
     said = set(kinds) - {"one seed"}

@@ -24,7 +24,8 @@ from suite.report.cells import Cell, group
 from suite.report.claims import Claim, Compare, CostRatio
 from suite.report.claims_table import claims_markdown, claims_short
 from suite.report.compare import Summary
-from suite.report.findings import Evidence, judge
+from suite.report.evidence import Evidence
+from suite.report.findings import judge
 from suite.report.leaderboard import build
 from suite.report.pages import Report
 from suite.report.ranks import ranks_markdown

@@ -21,7 +21,8 @@ from suite.report import formatting
 from suite.report.claims_table import CLAIMS_CAPTION, claims_columns
 from suite.report.columns import short_key
 from suite.report.compare import Verdict
-from suite.report.findings import Finding, Judged
+from suite.report.evidence import Finding
+from suite.report.findings import Judged
 from suite.report.leaderboard import Leaderboard
 from suite.report.marks import Kind
 from suite.report.others import other_columns

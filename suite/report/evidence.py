@@ -1,0 +1,117 @@
+"""What a claim is judged by: one finding a comparison, and everything that a rule may look at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from suite.records.record import Record
+from suite.report.cells import Cell, SectionKey, group
+from suite.report.pairing import Apart, place
+from suite.report.tasks import Tasks, is_current
+from suite.spec.run_spec import canonical_json
+
+# What of a spec does not decide how its train stage goes; the stages that follow it come after.
+_NOT_OF_TRAINING = frozenset({"task", "version", "stages", "seed"})
+
+
+class Outcome(StrEnum):
+    """What one finding says of the claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One comparison: where it was made, its numbers, what it says, and the records behind it.
+
+    ``key`` is the section of the cells compared; a benchmark has none.
+    """
+
+    place: str
+    text: str
+    outcome: Outcome
+    records: tuple[Record, ...] = ()
+    why: str = ""
+    key: SectionKey | None = None
+
+    @property
+    def dataset(self) -> str:
+        """The label of what it was found on."""
+        return self.key.dataset if self.key else self.place.split(" · ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the rules may look at: cells of full runs, cells of shortened ones too, benchmark rows.
+
+    What does not depend on how long a model was trained (the bound on a rank, the cost of an epoch) may be read off a
+    shortened run; perplexities may not.
+    """
+
+    cells: Sequence[Cell]
+    with_short: Sequence[Cell]
+    benchmarks: Sequence[Mapping[str, Any]] = ()
+    apart: Apart = field(default_factory=Apart)
+
+    @classmethod
+    def of(
+        cls, records: Iterable[Record], tasks: Tasks | None = None, benchmarks: Sequence[Mapping[str, Any]] = ()
+    ) -> Evidence:
+        """Finished runs of current task versions; smoke runs never count."""
+        finished = [record for record in records if record.status == "finished" and is_current(record, tasks or {})]
+        full = [record for record in finished if record.scope == "full"]
+        long = [record for record in finished if record.scope != "smoke"]
+        apart = Apart()
+        return cls(group(full, flat=apart.flat), group(long, flat=apart.flat), benchmarks, apart)
+
+
+def about(cell: Cell, text: str, outcome: Outcome, records: Sequence[Record] = (), why: str = "") -> Finding:
+    """A finding at a cell's place; its records are the cell's, and ``records`` of what it was compared with."""
+    return Finding(place(cell), text, outcome, (*cell.records, *records), why, cell.key)
+
+
+def distinct(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of one rule, in order, without those that repeat others.
+
+    Two tasks may train alike and differ in their names, versions or what follows the training: their runs of one seed
+    are the same run twice. Of comparisons between the same specs that share a seed the one with most runs stays.
+    """
+    found = list(findings)
+    hashes: dict[str, str] = {}
+    alike: dict[tuple[str, frozenset[str]], list[int]] = defaultdict(list)
+    runs = [
+        frozenset((_training(record, one.key.stage, hashes), record.seed) for record in one.records)
+        if one.key
+        else frozenset()
+        for one in found
+    ]
+    for index, one in enumerate(found):
+        stage = one.key.stage if one.key else one.place
+        alike[stage, frozenset(spec for spec, _ in runs[index]) or frozenset({str(index)})].append(index)
+    kept: list[int] = []
+    for same in alike.values():
+        seen: set[tuple[str, int]] = set()
+        for index in sorted(same, key=lambda index: (-len(runs[index]), index)):
+            if seen.isdisjoint(runs[index]):
+                seen |= runs[index]
+                kept.append(index)
+    return [found[index] for index in sorted(kept)]
+
+
+def _training(record: Record, stage: str, known: dict[str, str]) -> str:
+    """Equal for runs that reach the end of a stage alike, seeds aside."""
+    name = f"{record.run_key} {stage}"
+    if name not in known:
+        stages = record.spec.get("stages", [])
+        parts = {key: value for key, value in record.spec.items() if key not in _NOT_OF_TRAINING}
+        if stages and stages[0].get("name") != stage:
+            parts["stages"] = stages
+        known[name] = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+    return known[name]
