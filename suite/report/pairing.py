@@ -25,10 +25,11 @@ Share = Literal["dataset", "encoder", "encoder-label", "precision", "batch"]
 
 
 class Apart:
-    """Specs taken apart, each once: ``flat`` by dotted keys, by run key."""
+    """Specs taken apart and compared, each once: ``flat`` by dotted keys, by run key; ``likest`` by :func:`nearest`."""
 
     def __init__(self) -> None:
         self.flat: dict[str, Mapping[str, str]] = {}
+        self.likest: dict[tuple[str, ...], int] = {}
         self._items: dict[str, AbstractSet[tuple[str, str]]] = {}
 
     def distance(self, cell: Cell, other: Cell) -> int:
@@ -71,7 +72,11 @@ def nearest(cell: Cell, others: Sequence[Cell], apart: Apart) -> Cell:
     if len(others) == 1:
         # The comparison of whole specs is what takes time, and most cells have one partner.
         return others[0]
-    return min(others, key=lambda other: (apart.distance(cell, other), other.records[0].run_key))
+    names = tuple(one.records[0].run_key for one in (cell, *others))
+    if names not in apart.likest:
+        places = range(len(others))
+        apart.likest[names] = min(places, key=lambda i: (apart.distance(cell, others[i]), names[i + 1]))
+    return others[apart.likest[names]]
 
 
 def alike(cell: Cell, other: Cell, same: Sequence[Share]) -> bool:
