@@ -8,7 +8,7 @@ import io
 import re
 from pathlib import Path
 
-from tiny_tasks import ONE, Desk, one_record
+from tiny_tasks import ONE, TINY, Desk, one_record
 
 from suite.records.store import Store
 
@@ -54,6 +54,16 @@ def test_show(with_run: Desk) -> None:
         "error: no record matches 'ffff'; give 4 or more digits of a run key, or a file name:",
         f"  {record.run_key[:12]}  tiny hidden-markov lstm/softmax seed 1 (finished)",
     ]
+
+
+def test_show_names_the_deviations_of_the_task_file(with_run: Desk) -> None:
+    record = one_record(with_run.results)
+    deviations = "deviations:\n  - {what: two epochs, why: time is short, effect: none is known, touches: softmax}\n"
+    with_run.write("tasks/tiny.yaml", TINY + deviations)
+    block = "\n\nDeviations from the published recipe\n  - two epochs; why: time is short; effect: none is known.\n\n"
+    assert block in with_run.suite("show", record.run_key)[1]
+    with_run.write("tasks/tiny.yaml", TINY + deviations.replace("softmax", "mos-*"))
+    assert "Deviations" not in with_run.suite("show", record.run_key)[1]
 
 
 def test_report_before_any_run(desk: Desk) -> None:

@@ -24,7 +24,7 @@ from suite.report.files import csv_text
 from suite.report.leaderboard import Leaderboard, build
 from suite.report.show import render
 from suite.report.table import terminal
-from suite.report.tasks import TaskInfo
+from suite.report.tasks import TaskInfo, deviations_of
 from suite.spec.components import KINDS, Plugins, describe, names
 from suite.spec.json_schema import task_json_schema
 from suite.spec.plan import TASKS, expand, find_tasks, load_tasks
@@ -194,7 +194,8 @@ def _readable_task(name: str) -> Task | None:
 def show(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite show``."""
     record = Store(options.results).find(options.run)
-    print(render(record, load_published(), _rerun_note(record)))
+    deviations = deviations_of([record], _known_tasks([record]))
+    print(render(record, load_published(), _rerun_note(record), deviations))
     return 0
 
 
