@@ -45,7 +45,7 @@ def test_seeds_are_folded_and_what_is_left_of_them_is_summed() -> None:
         f"mine    ptb        lstm/mos           28  full     new                               ≤1m00s  {one}\n"
         "mine    ptb        lstm/own          1-2  full     new                                    ?  2 runs\n"
         "\n"
-        "9 cells, 4 done, 5 to run: about 1h01m at most for 4 of 5; 1 with no run to go by\n"
+        "9 cells, 4 done, 5 to run: about 1h00m for 3, at most 1m00s for 1, 1 with no run to go by\n"
         "~ by a run of other arithmetic or function, a packed one or a single epoch\n"
         "≤ at most"
     )
@@ -55,4 +55,4 @@ def test_nothing_is_said_of_what_is_not_there() -> None:
     done = planned_text([line("mos", (1, "done", None), (2, "done", None))])
     assert done.splitlines()[-1] == "2 cells, 2 done, 0 to run"
     new = planned_text([line("mos", (1, "new", Estimate(61.0)))])
-    assert new.splitlines()[-1] == "1 cell, 0 done, 1 to run: about 1m01s"
+    assert new.splitlines()[-1] == "1 cell, 0 done, 1 to run: about 1m01s for 1"

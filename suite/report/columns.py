@@ -134,7 +134,7 @@ def _short_method(footnotes: Sequence[Deviation], row: ShortRow) -> str:
 
 def deviation_marks(footnotes: Sequence[Deviation], deviations: Sequence[Deviation]) -> str:
     """The footnotes' marks of some deviations: `` ¹ ³``."""
-    places = [footnotes.index(deviation) + 1 for deviation in deviations]
+    places = sorted(footnotes.index(deviation) + 1 for deviation in deviations)
     return "".join(f" {formatting.superscript(place)}" for place in places)
 
 

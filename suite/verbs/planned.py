@@ -56,7 +56,7 @@ class Line:
 
 
 def planned_text(lines: Sequence[Line]) -> str:
-    """The table, and a line that sums up: cells, those done, and the time of those left that any run tells."""
+    """The table, and a line that sums up: cells, those done, the time of those left, apart where it is a bound."""
     rows = [line.cells for line in lines]
     # Seeds are names: 1-3 stands where 28 does.
     align = ("left", "left", "left", "right", "left", "left", "right", "left")
@@ -68,13 +68,12 @@ def _summary(lines: Sequence[Line]) -> str:
     count = sum(len(line.seeds) for line in lines)
     left = [estimate for line in lines for estimate in line.estimates]
     known = [estimate for estimate in left if estimate is not None]
+    told, bounded = ([e.seconds for e in known if e.at_most is bound] for bound in (False, True))
+    parts = [f"about {duration(sum(told))} for {len(told)}"] if told else []
+    parts += [f"at most {duration(sum(bounded))} for {len(bounded)}"] if bounded else []
+    parts += [f"{len(left) - len(known)} with no run to go by"] if len(known) < len(left) else []
     said = f"{count} cell{'s' * (count != 1)}, {count - len(left)} done, {len(left)} to run"
-    if known:
-        bound = " at most" if any(estimate.at_most for estimate in known) else ""
-        said += f": about {duration(sum(estimate.seconds for estimate in known))}{bound}"
-    if len(known) < len(left):
-        said += f" for {len(known)} of {len(left)};" if known else ":"
-        said += f" {len(left) - len(known)} with no run to go by"
+    said += (": " if parts else "") + ", ".join(parts)
     marks = {mark for estimate in known for mark in estimate.marks}
     return "\n".join([said, *(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks)])
 
