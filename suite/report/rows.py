@@ -41,7 +41,7 @@ class Row:
 
     ``ours`` maps a split to the primary metric over seeds, ``secondary`` a metric to its summary on ``split``, the
     split that is compared. ``delta`` is ours minus the published value, or minus the floor where there is one.
-    ``partial`` says how far a run got where none fills the cell.
+    ``partial`` says how far a run got where none fills the cell; ``deviations`` are those of the cell, or of that run.
     """
 
     method: str
@@ -220,7 +220,7 @@ def _row(
         verdict=judged,
         delta=None if base is None or summary.mean is None else summary.mean - base,
         partial=partial,
-        deviations=deviations_of(cell.records, sources.tasks) if cell else (),
+        deviations=deviations_of(cell.records if cell else [partial.record] if partial else (), sources.tasks),
     )
 
 

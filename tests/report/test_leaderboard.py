@@ -298,6 +298,29 @@ def test_numbers_that_no_section_compares_are_still_printed() -> None:
     assert "Yang et al. 2018, table 1\\*" in markdown(board)
 
 
+def test_papers_that_were_not_read_are_named_with_those_who_report_of_them() -> None:
+    kanai = Paper("kanai2018", "Sigsoftmax", ("Sekitoshi Kanai", "Yasuhiro Fujiwara", "Yuki Yamanaka"), "NeurIPS", 2018)
+    ganea = Paper("ganea2019", "PLIF", ("Octavian-Eugen Ganea", "Sylvain Gelly", "Gary Bécigneul"), "ICML", 2019)
+    numbers = [
+        number(reported_by="others"),
+        number(framework="PyTorch 0.4.1"),
+        number("sigsoftmax", paper=kanai, reported_by="Parthiban et al. 2021, table 1"),
+        number("plif", paper=ganea, reported_by="Parthiban et al. 2021, table 1"),
+        number("gss", paper=LATER, dataset="wikitext-2", reported_by="a list"),
+        number("gss", paper=LATER, dataset="wikitext-2", reported_by="a page"),
+    ]
+    line = "Own tables not read, only what others report of them: "
+    both = "Kanai et al. 2018, Ganea et al. 2019 (by Parthiban et al. 2021, table 1)."
+    board = build([], numbers, show="all")
+    assert f"\n\n{line}{both[:-1]}; Later 2020 (by a list and a page).\n\n" in markdown(board)
+    assert (
+        " ".join(terminal(board).split("\n\n")[-1].split()) == f"{line}{both[:-1]}; Later 2020 (by a list and a page)."
+    )
+    # Only those that are shown; a paper that was read in part is no such.
+    assert f"\n\n{line}{both}\n\n" in markdown(build(seeds(56.0), numbers))
+    assert line not in markdown(build(seeds(56.0), numbers[:2]))
+
+
 def test_an_empty_board() -> None:
     board = build([], [])
     assert terminal(board) == "No results yet.\n"
