@@ -245,6 +245,31 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert (first.margin, second.margin) == (0.01, 0.02)
 
 
+def test_a_number_may_name_the_tasks_that_answer_it(tmp_path: Path) -> None:
+    text = GOOD.replace("source: table 1\n", "source: table 1\n    tasks: [mine, lstm-*]\n")
+    write(tmp_path, text.replace("{head: mos-2,", "{head: mos-2, tasks: [other],"))
+    first, second = load_published(tmp_path)
+    assert (first.tasks, second.tasks) == (("mine", "lstm-*"), ("other",))
+    named = [task for task in ("mine", "lstm-ptb", "my-lstm-ptb", "other") if first.answered_by(task, "lstm/softmax")]
+    assert named == ["mine", "lstm-ptb"]
+    assert not first.answered_by("mine", "lstm/mos-2")
+    (tmp_path / "a2020.yaml").write_text(GOOD)
+    assert load_published(tmp_path)[0].answered_by("whatever", "lstm/softmax")
+
+
+def test_tasks_must_be_there_where_tasks_are_known(tmp_path: Path) -> None:
+    for name in ("baselines", "tasks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tasks/lstm-ptb.yaml").touch()
+    text = GOOD.replace("{head: softmax,", "{head: softmax, tasks: [lstm-*, lstm-pbt],")
+    write(tmp_path / "baselines", text.replace("{head: mos-2,", "{head: mos-2, tasks: [],"))
+    assert problems(tmp_path / "baselines") == (
+        "a2020.yaml:13:41: tables[0].numbers[0].tasks[1]: 'lstm-pbt' matches no task file. Did you mean 'lstm-ptb'?\n"
+        "a2020.yaml:14:31: tables[0].numbers[1].tasks: expected names of task files or globs over them, at least one; "
+        "leave it out for any task"
+    )
+
+
 def problems(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
         load_published(folder)
