@@ -133,7 +133,7 @@ def _short_method(footnotes: Sequence[Deviation], row: ShortRow) -> str:
 
 
 def _marks(footnotes: Sequence[Deviation], deviations: Sequence[Deviation]) -> str:
-    places = [footnotes.index(deviation) + 1 for deviation in deviations]
+    places = sorted(footnotes.index(deviation) + 1 for deviation in deviations)
     return "".join(f" {formatting.superscript(place)}" for place in places)
 
 
