@@ -85,6 +85,10 @@ SPOTS = [
     ("parthiban2021", "S4", PTB, "awd-lstm/mos-1", "train", "nt-asgd", {"train.ppl": 56.42, "test.ppl": 64.50}),
     ("parthiban2021", "S5", WT2, "awd-lstm/mos-20", "train", "nt-asgd", {"test.ppl": 62.76, "test.rank": 13998}),
     ("parthiban2021", "S12", WT2, "awd-lstm-latent-dropout-0/mos-15", "train", "nt-asgd", {"test.ppl": 68.49}),
+    ("parthiban2021", "S15", "noisy-matrix", "rank-10/noise-1e-25", "unstated", "noisy-matrix", {"test.rank": 10}),
+    ("parthiban2021", "S15", "noisy-matrix", "rank-10/noise-1e-24", "unstated", "noisy-matrix", {"test.rank": 1159}),
+    ("parthiban2021", "S15", "noisy-matrix", "rank-10/noise-1e-22", "unstated", "noisy-matrix", {"test.rank": 9001}),
+    ("merity2018", "README", WT2, "awd-lstm/softmax", "train", "speed-batch-20", {"train.seconds_per_epoch": 180}),
     ("melis2018", "2", WT2, "lstm-10m-d4/softmax", "train", "tuned", {"valid.ppl": 78.3, "test.ppl": 74.3}),
     ("takase2018", "as quoted", PTB, "awd-lstm/doc", "finetune", "nt-asgd-60", {"valid.ppl": 54.12, "test.ppl": 52.38}),
     ("melis2020", "as quoted", WT2, "mogrifier-lstm/mos-2", "dynamic-evaluation", "unstated", {"test.ppl": 38.6}),
@@ -265,7 +269,7 @@ def test_tasks_must_be_there_where_tasks_are_known(tmp_path: Path) -> None:
     write(tmp_path / "baselines", text.replace("{head: mos-2,", "{head: mos-2, tasks: [],"))
     assert problems(tmp_path / "baselines") == (
         "a2020.yaml:13:41: tables[0].numbers[0].tasks[1]: 'lstm-pbt' matches no task file. Did you mean 'lstm-ptb'?\n"
-        "a2020.yaml:14:31: tables[0].numbers[1].tasks: expected names of task files or globs over them, at least one; "
+        "a2020.yaml:14:30: tables[0].numbers[1].tasks: expected names of task files or globs over them, at least one; "
         "leave it out for any task"
     )
 
