@@ -109,7 +109,7 @@ def merge_tables(numbers: Iterable[Published]) -> list[Published]:
         identity = (number.paper.key, number.dataset, number.method, number.protocol, number.stage, number.framework)
         # A README or a quotation is another source than the paper's own tables.
         source = number.table if not number.table.lstrip("S").isdigit() else ""
-        spots = places[*identity, number.reported_by, source]
+        spots = places[*identity, number.reported_by, source, *number.tasks]
         for spot in spots:
             known = merged[spot]
             common = known.values.keys() & number.values.keys()

@@ -35,7 +35,7 @@ def other_rows(sources: Sources, sections: Sequence[Section]) -> Iterator[OtherR
         if not left:
             continue
         here = [cell for cell in sources.cells if cell.key == key]
-        cell = next((cell for cell in here if cell.method == number.method), None)
+        cell = next((cell for cell in here if number.answered_by(cell.task, cell.method)), None)
         judged = []
         for name, value in left.items():
             ours = _ours(name, cell, here) if cell else Summary(0)

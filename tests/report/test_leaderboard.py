@@ -20,7 +20,7 @@ from suite.records.published import Paper, Published, Value
 from suite.records.record import Record
 from suite.report.compare import Verdict
 from suite.report.files import csv_text, rows
-from suite.report.leaderboard import Leaderboard, build
+from suite.report.leaderboard import Leaderboard, build, merge_tables
 from suite.report.rows import FLOOR, Row
 from suite.report.table import columns, markdown, terminal
 from suite.report.tasks import TaskInfo
@@ -55,6 +55,33 @@ def seeds(*tests: float, **fields: object) -> list[Record]:
 def only_row(board: Leaderboard) -> Row:
     ((row,),) = [section.rows for section in board.sections]
     return row
+
+
+def test_a_run_of_another_task_answers_no_number_and_stands_on_its_own() -> None:
+    theirs = number(tasks=("awd-lstm-*",))
+    run = make_record(task="mos-ptb")
+    ((published, own),) = [section.rows for section in build([run], [theirs]).sections]
+    assert (published.verdict, published.cell, own.published) == (Verdict.NOT_RUN, None, None)
+    assert own.cell is not None
+    (answered,) = build([make_record(task="awd-lstm-ptb")], [theirs]).sections[0].rows
+    assert (answered.verdict, answered.published) == (Verdict.SINGLE_RUN, theirs)
+
+
+def test_a_partial_or_short_run_of_another_task_answers_no_number() -> None:
+    theirs = number(tasks=("awd-lstm-*",))
+    for task, verdict in (("mos-ptb", Verdict.NOT_RUN), ("awd-lstm-ptb", Verdict.PARTIAL)):
+        stopped = make_record(task=task, status="interrupted")
+        short = make_record(task=task, scope="short")
+        assert build([stopped], [theirs]).sections[0].rows[0].verdict is verdict
+        section = build([short], [theirs]).sections[0]
+        assert section.rows[0].verdict is verdict
+        assert section.short[0].published is (theirs if verdict is Verdict.PARTIAL else None)
+
+
+def test_tables_that_other_tasks_answer_stay_apart() -> None:
+    one, other = number(tasks=("a",)), number(table="2", tasks=("b",))
+    assert merge_tables([one, other]) == [one, other]
+    assert [merged.table for merged in merge_tables([number(), number(table="2")])] == ["1, 2"]
 
 
 @pytest.mark.parametrize(
