@@ -135,8 +135,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     one.add_argument("tasks", nargs="*", metavar="TASK", help="task files or names (default: all of tasks/)")
 
-    one = verb("plan", "the cells a run would take, which are done, and how long the rest may take")
+    one = verb(
+        "plan",
+        "the cells a run would take, which are done, and how long the rest may take",
+        description="What `suite run` would do, a line for the seeds of a dataset and method. The estimate of a run is "
+        "the total of one that differs in the seed alone; else its epochs at the time of an epoch of the likest run "
+        "(~ of other arithmetic or output function, packed, or of a single epoch; ≤ a bound: of a larger one, or with "
+        "finetuning, which may stop sooner), and its validations.",
+    )
     _cells(one)
+    one.add_argument("--all", action="store_true", help="a line for every seed, with its run key")
 
     one = verb(
         "profile",

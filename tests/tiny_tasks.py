@@ -92,8 +92,8 @@ class Desk:
         )
 
     def plan(self, *arguments: str) -> list[list[str]]:
-        """The columns of each row that ``suite plan`` prints."""
-        code, out, err = self.suite("plan", *arguments)
+        """The columns of each row that ``suite plan --all`` prints."""
+        code, out, err = self.suite("plan", "--all", *arguments)
         assert (code, err) == (0, "")
         return [re.split(r" {2,}", line.strip()) for line in out.splitlines()[2:] if line.startswith("tiny")]
 

@@ -2,14 +2,16 @@
 
 A file names its papers and protocols, then lists tables; a table's own keys are shared by its ``numbers``, each of
 which may override them. What nobody has read is not there, and what was read second-hand says by whom it is reported.
+Where two recipes share a label, ``tasks`` says which task files run the number's.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -43,6 +45,13 @@ def _label(value: str) -> str:
 def _method(value: str) -> str:
     if not re.fullmatch(f"{_LABEL}(/{_LABEL})?", value):
         raise ValueError(f"{shown(value)} is neither a head's label nor encoder/head")
+    return value
+
+
+def _globs(value: list[str]) -> list[str]:
+    # An empty list would be taken for none at all, and let every task answer.
+    if not value or not all(value):
+        raise ValueError("expected names of task files or globs over them, at least one; leave it out for any task")
     return value
 
 
@@ -85,8 +94,9 @@ class Published:
 
     ``parameters`` is as printed (22e6 for "22M"). ``margin`` is the fraction of the value within which a mean counts as
     a reproduction; ``reported_by`` names who reports a number that was not read in its own paper; ``unavailable`` says
-    what a user must supply before the number can be run at all; ``against`` names the head, or ``encoder/head``, that a
-    gain or a p-value is of, where that is not the softmax of the same encoder.
+    what a user must supply before the number can be run at all. ``tasks`` are globs over the names of the tasks whose
+    runs answer the number; none means every task that has its labels. ``against`` names the head, or ``encoder/head``,
+    that a gain or a p-value is of, where that is not the softmax of the same encoder.
     """
 
     paper: Paper
@@ -105,12 +115,17 @@ class Published:
     unavailable: str | None = None
     margin: float = DEFAULT_MARGIN
     against: str = "softmax"
+    tasks: tuple[str, ...] = ()
     where: str = ""
 
     @property
     def method(self) -> str:
         """``encoder/head``, the label a run of ours is looked up by."""
         return f"{self.encoder}/{self.head}"
+
+    def answered_by(self, task: str, method: str) -> bool:
+        """Whether a run of a task under this label has the number's recipe; dataset, protocol and stage aside."""
+        return method == self.method and (not self.tasks or any(fnmatchcase(task, glob) for glob in self.tasks))
 
     @property
     def reference(self) -> str:
@@ -157,6 +172,7 @@ class _Shared(Strict):
     unavailable: str | None = None
     margin: PositiveFloat | None = None
     against: Method | None = None
+    tasks: Annotated[list[str], AfterValidator(_globs)] | None = None
 
 
 _REQUIRED = ("paper", "table", "dataset", "encoder", "head", "protocol", "stage", "source")
@@ -164,6 +180,8 @@ _REQUIRED = ("paper", "table", "dataset", "encoder", "head", "protocol", "stage"
 
 def load_published(folder: Path | None = None) -> list[Published]:
     """Every published number under ``folder`` (``baselines/`` by default), papers by year, then as the files list them.
+
+    Where there is a folder ``tasks`` beside it, every glob over tasks must match one of its files.
 
     Raises:
         InputError: every problem of every file, each with file, line and column.
@@ -174,9 +192,10 @@ def load_published(folder: Path | None = None) -> list[Published]:
     problems: list[Problem] = []
     found: list[Published] = []
     papers: dict[str, Paper] = {}
+    tasks = sorted(path.stem for path in (root.resolve().parent / "tasks").glob("*.yaml"))
     for path in sorted(path for path in root.glob("*.yaml") if path.name != CLAIMS):
         # The default folder is shown as a reader of the repository knows it, wherever that is checked out.
-        reader = _File(path, f"{root.name}/{path.name}" if folder is None else str(path))
+        reader = _File(path, f"{root.name}/{path.name}" if folder is None else str(path), tasks)
         found.extend(reader.read())
         problems.extend(reader.problems)
         for key in papers.keys() & reader.papers.keys():
@@ -203,8 +222,8 @@ def _duplicates(found: list[Published]) -> Iterator[Problem]:
 class _File:
     """One file: its papers, protocols and numbers, and every problem met on the way."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
+    def __init__(self, path: Path, name: str, tasks: Sequence[str] = ()) -> None:
+        self.path, self.name, self.tasks = path, name, tasks
         self.problems: list[Problem] = []
         self.papers: dict[str, Paper] = {}
         self.protocols: frozenset[str] = frozenset()
@@ -261,7 +280,14 @@ class _File:
     def _shared(self, node: Node, path: str, also: str) -> dict[str, Any] | None:
         entry, problems = validate(_Shared, node.without(also), path, extra_keys=[also])
         self.problems += problems
-        return None if entry is None else entry.model_dump(exclude_none=True)
+        if entry is None:
+            return None
+        for index, glob in enumerate(entry.tasks or ()):
+            if self.tasks and not any(fnmatchcase(task, glob) for task in self.tasks):
+                hint = did_you_mean(glob, self.tasks)
+                place = node.value["tasks"].value[index]
+                self._refuse(place, dotted(path, "tasks", index), f"{shown(glob)} matches no task file.{hint}")
+        return entry.model_dump(exclude_none=True)
 
     def _table(self, node: Node, path: str) -> Iterator[Published]:
         shared = self._shared(node, path, "numbers")
@@ -275,6 +301,7 @@ class _File:
             fields = {**shared, **own}
             if self._complete(number, number_path, fields) and values:
                 fields["paper"] = self.papers[fields["paper"]]
+                fields["tasks"] = tuple(fields.get("tasks", ()))
                 yield Published(**fields, values=values, where=number.where)
 
     def _complete(self, node: Node, path: str, fields: dict[str, Any]) -> bool:

@@ -75,6 +75,11 @@ class Cell:
         return next((record.model.parameters for record in self.records if record.model), None)
 
     @property
+    def task(self) -> str:
+        """The task that gives the cell; one of another task is another spec, and so another cell."""
+        return self.records[0].task.name
+
+    @property
     def encoder(self) -> str:
         """The encoder's label."""
         return self.records[0].labels.encoder

@@ -124,15 +124,16 @@ def link_cell(records: Sequence[Record]) -> str:
 
 def _method(footnotes: Sequence[Deviation], row: Row) -> str:
     notes = f" ({'; '.join(row.notes)})" if row.notes else ""
-    return f"{row.method}{notes}{_marks(footnotes, row.deviations)}"
+    return f"{row.method}{notes}{deviation_marks(footnotes, row.deviations)}"
 
 
 def _short_method(footnotes: Sequence[Deviation], row: ShortRow) -> str:
-    return f"{row.record.labels.method} seed {row.record.seed}{_marks(footnotes, row.deviations)}"
+    return f"{row.record.labels.method} seed {row.record.seed}{deviation_marks(footnotes, row.deviations)}"
 
 
-def _marks(footnotes: Sequence[Deviation], deviations: Sequence[Deviation]) -> str:
-    places = [footnotes.index(deviation) + 1 for deviation in deviations]
+def deviation_marks(footnotes: Sequence[Deviation], deviations: Sequence[Deviation]) -> str:
+    """The footnotes' marks of some deviations: `` ¹ ³``."""
+    places = sorted(footnotes.index(deviation) + 1 for deviation in deviations)
     return "".join(f" {formatting.superscript(place)}" for place in places)
 
 

@@ -62,15 +62,29 @@ class Question:
 
     def pair(self) -> tuple[Cell, Cell] | None:
         """The model's cell and that of its reference which is most like it, of one dataset and precision."""
+        printed = self.references()
         for cell in self.section:
             others = [
                 other
                 for other in self.section
-                if other.method == self.number.reference and alike(cell, other, ("dataset", "precision"))
+                if other.method == self.number.reference
+                and (not printed or any(number.answered_by(other.task, other.method) for number in printed))
+                and alike(cell, other, ("dataset", "precision"))
             ]
-            if cell.method == self.number.method and others:
+            if self.number.answered_by(cell.task, cell.method) and others:
                 return cell, cell if cell in others else nearest(cell, others, self.apart)
         return None
+
+    def references(self) -> list[Published]:
+        """What the source prints of the reference under the same protocol."""
+        number = self.number
+        place = (number.paper.key, number.dataset, number.protocol, number.stage)
+        return [
+            other
+            for other in self.published
+            if other.method == number.reference
+            and (other.paper.key, other.dataset, other.protocol, other.stage) == place
+        ]
 
 
 def answer(question: Question) -> Answer | None:
@@ -125,14 +139,10 @@ def _found(p: float, gain: float) -> int:
 
 def _published_gain(question: Question, metric: str) -> float | None:
     """Which way the source's difference goes, by the two perplexities that it prints."""
-    number, name = question.number, f"{question.split}.{metric}"
-    mine = number.values.get(name)
-    place = (number.paper.key, number.dataset, number.protocol, number.stage)
-    for other in question.published:
-        at = (other.paper.key, other.dataset, other.protocol, other.stage)
-        if mine and at == place and other.method == number.reference and name in other.values:
-            return other.values[name].value - mine.value
-    return None
+    name = f"{question.split}.{metric}"
+    mine = question.number.values.get(name)
+    theirs = next((other.values[name] for other in question.references() if name in other.values), None)
+    return theirs.value - mine.value if mine and theirs else None
 
 
 def _slowdown(question: Question) -> Answer | None:
@@ -148,7 +158,13 @@ def _slowdown(question: Question) -> Answer | None:
 def _correlation(question: Question) -> Answer | None:
     """Pearson's r of rank and perplexity over the points of the grid, each a mean over its seeds."""
     metric = question.metric.removeprefix("rank_").removesuffix("_correlation")
-    grid = [cell for cell in question.section if cell.encoder == question.number.encoder and matches(cell.head, _GRID)]
+    grid = [
+        cell
+        for cell in question.section
+        if cell.encoder == question.number.encoder
+        and matches(cell.head, _GRID)
+        and question.number.answered_by(cell.task, question.number.method)
+    ]
     points: list[tuple[float, float]] = []
     records: list[Record] = []
     for cell in grid:

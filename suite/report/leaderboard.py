@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from suite.records.metrics import PRIMARY_METRICS
-from suite.records.published import Published
+from suite.records.published import Paper, Published
 from suite.records.record import Record
 from suite.report.cells import group
 from suite.report.others import OtherRow, other_rows
@@ -23,7 +23,8 @@ class Leaderboard:
     """Sections in a stable order, and what fills no cell of them.
 
     ``other`` are published values that no section compares by (ranks, gains, slow-downs); ``unfinished`` are failed,
-    diverged and interrupted runs; ``retired`` are runs of a task version that is no longer current.
+    diverged and interrupted runs; ``retired`` are runs of a task version that is no longer current. ``second_hand``
+    maps who reports it to the papers here of which no number was read in the paper itself.
     """
 
     sections: tuple[Section, ...]
@@ -31,6 +32,7 @@ class Leaderboard:
     unfinished: tuple[Record, ...] = ()
     retired: tuple[Record, ...] = ()
     tasks: Tasks = field(default_factory=dict)
+    second_hand: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def build(
@@ -75,7 +77,20 @@ def build(
         unfinished=tuple(unfinished),
         retired=tuple(record for record in mine if not is_current(record, known)),
         tasks=known,
+        second_hand=_second_hand(published, {number.paper.key for number in theirs}),
     )
+
+
+def _second_hand(published: Iterable[Published], shown: Container[str]) -> dict[str, tuple[str, ...]]:
+    readers: dict[Paper, dict[str | None, None]] = defaultdict(dict)
+    for number in published:
+        if number.paper.key in shown:
+            readers[number.paper][number.reported_by] = None
+    found: dict[str, list[str]] = defaultdict(list)
+    for paper, by in readers.items():
+        if None not in by:
+            found[" and ".join(map(str, by))].append(paper.short)
+    return {reporters: tuple(papers) for reporters, papers in sorted(found.items())}
 
 
 def _metric_of(number: Published) -> str | None:
@@ -94,7 +109,7 @@ def merge_tables(numbers: Iterable[Published]) -> list[Published]:
         identity = (number.paper.key, number.dataset, number.method, number.protocol, number.stage, number.framework)
         # A README or a quotation is another source than the paper's own tables.
         source = number.table if not number.table.lstrip("S").isdigit() else ""
-        spots = places[*identity, number.reported_by, source]
+        spots = places[*identity, number.reported_by, source, *number.tasks]
         for spot in spots:
             known = merged[spot]
             common = known.values.keys() & number.values.keys()

@@ -41,7 +41,7 @@ class Row:
 
     ``ours`` maps a split to the primary metric over seeds, ``secondary`` a metric to its summary on ``split``, the
     split that is compared. ``delta`` is ours minus the published value, or minus the floor where there is one.
-    ``partial`` says how far a run got where none fills the cell.
+    ``partial`` says how far a run got where none fills the cell; ``deviations`` are those of the cell, or of that run.
     """
 
     method: str
@@ -115,13 +115,14 @@ class Sources:
     published: Sequence[Published]
     tasks: Tasks
 
-    def partial(self, key: SectionKey, method: str) -> Partial | None:
-        """The furthest of the shortened and unfinished runs of one cell whose stages include the section's."""
+    def partial(self, key: SectionKey, number: Published) -> Partial | None:
+        """The furthest of the shortened and unfinished runs that answer a number and whose stages include its own."""
         return furthest(
             (
                 record
                 for record in (*self.short, *self.unfinished)
-                if (record.labels.dataset, record.task.protocol, record.labels.method) == (*key[:2], method)
+                if (record.labels.dataset, record.task.protocol) == key[:2]
+                and number.answered_by(record.task.name, record.labels.method)
                 and key.stage in {stage["name"] for stage in record.spec.get("stages", ())}
             ),
             self.tasks,
@@ -172,10 +173,13 @@ def _section(
     floors = _floors(full or short, metric)
     rows = [Row(FLOOR, splits[-1], floor=floor) for floor in floors]
     for number in numbers:
-        matching: list[Cell | None] = [cell for cell in cells if cell.method == number.method]
+        matching: list[Cell | None] = [cell for cell in cells if number.answered_by(cell.task, cell.method)]
         rows += [_row(key, metric, splits, number, cell, sources) for cell in matching or [None]]
-    answered = {number.method for number in numbers}
-    own = [_row(key, metric, splits, None, cell, sources) for cell in cells if cell.method not in answered]
+    own = [
+        _row(key, metric, splits, None, cell, sources)
+        for cell in cells
+        if not any(number.answered_by(cell.task, cell.method) for number in numbers)
+    ]
     rows += sorted(own, key=lambda row: _score(row, metric))
     return Section(key, metric, splits, tuple(rows), tuple(_short(key, metric, run, sources) for run in short))
 
@@ -220,13 +224,13 @@ def _row(
         verdict=judged,
         delta=None if base is None or summary.mean is None else summary.mean - base,
         partial=partial,
-        deviations=deviations_of(cell.records, sources.tasks) if cell else (),
+        deviations=deviations_of(cell.records if cell else [partial.record] if partial else (), sources.tasks),
     )
 
 
 def status(number: Published, key: SectionKey, sources: Sources) -> tuple[Verdict, Partial | None]:
     """What is said of a number that no run of ours answers."""
-    partial = sources.partial(key, number.method)
+    partial = sources.partial(key, number)
     if partial is not None:
         return Verdict.PARTIAL, partial
     return (Verdict.UNAVAILABLE if number.unavailable else Verdict.NOT_RUN), None
@@ -253,7 +257,8 @@ def _short(key: SectionKey, metric: str, record: Record, sources: Sources) -> Sh
     candidates = [
         number
         for number in sources.published
-        if (number.dataset, number.method, number.stage) == (key.dataset, record.labels.method, key.stage)
+        if (number.dataset, number.stage) == (key.dataset, key.stage)
+        and number.answered_by(record.task.name, record.labels.method)
         and f"test.{metric}" in number.values
     ]
     # The same protocol where there is one: sorted() is stable, so the order of papers decides the rest.

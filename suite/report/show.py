@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from suite.records.published import Published
@@ -13,7 +13,8 @@ from suite.report.columns import budget
 from suite.report.leaderboard import build
 from suite.report.rerun import rerun_command
 from suite.report.rows import Row, Section
-from suite.report.table import unfinished_line
+from suite.report.table import deviation_text, unfinished_line
+from suite.spec.task import Deviation
 
 _COSTS = {
     "seconds_per_epoch": "seconds per epoch (median)",
@@ -55,10 +56,16 @@ def _compare_line(section: Section, row: Row, published: Published, delta: float
     )
 
 
-def render(record: Record, published: Sequence[Published] = (), rerun_note: str | None = None) -> str:
+def render(
+    record: Record,
+    published: Sequence[Published] = (),
+    rerun_note: str | None = None,
+    deviations: Sequence[Deviation] = (),
+) -> str:
     """Everything a record holds that a person reads: what was asked, what came out, what it cost, where it ran.
 
     ``rerun_note`` is said under the command that runs it again: that its task file has changed, for one.
+    ``deviations`` are those from the published recipe that its task file names for it.
     """
     parts = [
         _block(
@@ -77,6 +84,7 @@ def render(record: Record, published: Sequence[Published] = (), rerun_note: str 
         ),
         _block("Run it again", {"command": rerun_command(record), "note": rerun_note}),
         _block("Results", _metrics(record)),
+        _listed("Deviations from the published recipe", map(deviation_text, deviations)),
         _block("Known of the data", {name: f"{value:g}" for name, value in record.facts.items()}),
         _block("Curve", _curve(record.curves)),
         _block("Costs", _costs(record)),
@@ -88,6 +96,11 @@ def render(record: Record, published: Sequence[Published] = (), rerun_note: str 
     if lines:
         parts.insert(2, "\n".join(["Beside published numbers", *(f"  {line}" for line in lines)]))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _listed(title: str, lines: Iterable[str]) -> str:
+    shown = [f"  - {line}" for line in lines]
+    return "\n".join([title, *shown]) if shown else ""
 
 
 def _block(title: str, fields: Mapping[str, Any]) -> str:

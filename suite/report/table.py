@@ -12,11 +12,12 @@ from suite.records.published import DEFAULT_MARGIN
 from suite.records.record import Record
 from suite.records.store import file_name
 from suite.report import formatting
-from suite.report.columns import Column, columns, short_columns, short_key
+from suite.report.columns import Column, columns, deviation_marks, short_columns, short_key
 from suite.report.leaderboard import Leaderboard
 from suite.report.others import OTHERS_CAPTION, other_columns
 from suite.report.rerun import Partial, partial_of
 from suite.report.rows import Section
+from suite.spec.task import Deviation
 
 CAPTION = (
     "Published numbers beside ours, mean ± standard deviation (number of seeds). The verdict sets the 95 % interval of "
@@ -51,7 +52,8 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
         parts.append("\n".join([title, *(f"  {line}" for line in lines)]))
     if not parts:
         return "No results yet.\n"
-    return "\n\n".join([*parts, textwrap.fill(CAPTION, width)]) + "\n"
+    legend = [CAPTION, *second_hand_lines(board)]
+    return "\n\n".join([*parts, *(textwrap.fill(line, width) for line in legend)]) + "\n"
 
 
 def markdown(board: Leaderboard, records: str = "records", most: int | None = None) -> str:
@@ -60,7 +62,7 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     ``records`` is the folder of the record files, seen from the file that the text goes into. A table of more than
     ``most`` rows is left to the whole leaderboard, and only its size is said.
     """
-    parts = [formatting.escape(CAPTION, code=True)]
+    parts = [formatting.escape(line, code=True) for line in (CAPTION, *second_hand_lines(board))]
     linked: list[Record] = []
     # The grid of the synthetic experiment is many small tables.
     gridded = sum(len(section.rows) for section in board.sections if section.metric == "kl")
@@ -92,6 +94,14 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     return "\n\n".join(parts) + "\n"
 
 
+def second_hand_lines(board: Leaderboard) -> list[str]:
+    """One line on the papers whose own tables were not read, and who reports of them, or nothing."""
+    if not board.second_hand:
+        return []
+    said = "; ".join(f"{', '.join(papers)} (by {reporter})" for reporter, papers in board.second_hand.items())
+    return [f"Own tables not read, only what others report of them: {said}."]
+
+
 def heading(section: Section) -> str:
     """``ptb · nt-asgd · train (perplexity)``."""
     title = formatting.METRIC_TITLES.get(section.metric, section.metric)
@@ -114,23 +124,23 @@ def _notes(section: Section, shown: Callable[[str], str]) -> Iterator[str]:
     ``shown`` escapes text for where it goes; links are left to it as they are.
     """
     for place, deviation in enumerate(section.deviations, 1):
-        text = "; ".join(
-            (
-                deviation.what.rstrip("."),
-                f"why: {deviation.why.rstrip('.')}",
-                f"effect: {deviation.effect.rstrip('.')}.",
-            )
-        )
-        yield f"{formatting.superscript(place)} {shown(formatting.clean(text))}"
-    parts: dict[str, Partial] = {row.method: row.partial for row in section.rows if row.partial}
-    for method, partial in parts.items():
-        yield f"{shown(formatting.clean(method))} is partial: {_reached(partial)}"
+        yield f"{formatting.superscript(place)} {shown(deviation_text(deviation))}"
+    partial = {row.method: (row.partial, row) for row in section.rows if row.partial}
+    for method, (reached, row) in partial.items():
+        marks = deviation_marks(section.deviations, row.deviations)
+        yield f"{shown(formatting.clean(method))}{marks} is partial: {_reached(reached)}"
     missing: dict[str, list[str]] = {}
     for row in section.rows:
         if row.published and row.published.unavailable and row.cell is None:
             missing.setdefault(row.published.unavailable, []).append(row.method)
     for needed, methods in missing.items():
         yield shown(formatting.clean(f"{', '.join(methods)}: data not available; needed: {needed}"))
+
+
+def deviation_text(deviation: Deviation) -> str:
+    """``float16 products; why: half the time; effect: none seen.``"""
+    what, why, effect = (said.rstrip(".") for said in (deviation.what, deviation.why, deviation.effect))
+    return formatting.clean(f"{what}; why: {why}; effect: {effect}.")
 
 
 def _reached(partial: Partial) -> str:

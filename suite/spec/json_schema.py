@@ -7,7 +7,7 @@ from typing import Any
 from suite.spec.components import KINDS, NO_PLUGINS, REQUIRED, ComponentInfo, Plugins, describe, names
 from suite.spec.matrix import AXES, Matrix
 from suite.spec.recipe import Recipe
-from suite.spec.task import TaskFile
+from suite.spec.task import Deviation, TaskFile
 
 _REFERENCES = "#/$defs/{model}"
 
@@ -41,6 +41,10 @@ def task_json_schema(plugins: Plugins = NO_PLUGINS) -> dict[str, Any]:
             "anyOf": [{"type": "string"}, reference],
             "description": "a label of this task, or a component",
         }
+    definitions["Deviation"] = Deviation.model_json_schema(ref_template=_REFERENCES)
+    deviation = {"$ref": "#/$defs/Deviation"}
+    named = {"type": "object", "additionalProperties": {"anyOf": [deviation, {"type": "null"}]}}
+    properties["deviations"] |= {"anyOf": [{"type": "array", "items": deviation}, named]}
     properties["stages"] |= {"type": "array", "items": {"$ref": "#/$defs/stage"}, "minItems": 1}
     properties["seeds"] |= {"minItems": 1, "uniqueItems": True}
     required = schema.pop("required")

@@ -73,8 +73,10 @@ class TaskFile(Strict):
     )
     seeds: list[NonNegativeInt] = Field(description="one run for each seed and cell")
     matrix: Any = Field({}, description="cells to leave out (exclude) or add (include)")
-    deviations: list[Deviation] = Field(
-        [], description="differences from the published recipe, shown beside the numbers they touch"
+    deviations: Any = Field(
+        [],
+        description="differences from the published recipe, shown beside the numbers they touch: a list, or a mapping "
+        "from names of your own, so that a child replaces one by its name, drops one by null and keeps the others",
     )
 
 
@@ -147,6 +149,7 @@ class _Reader:
         stages = self._stages(plugins)
         recipe_node = self.tree.value.get("recipe") or Node({}, self.tree.mark)
         recipe = self._keep(validate(Recipe, recipe_node, "recipe"))
+        deviations = self._deviations()
         matrix_node = self.tree.value.get("matrix") or Node({}, self.tree.mark)
         matrix = self._keep(validate(Matrix, matrix_node, "matrix"))
         cells: tuple[Cell, ...] = ()
@@ -182,7 +185,7 @@ class _Reader:
             tuple(header.seeds),
             cells,
             plugins,
-            tuple(header.deviations),
+            deviations,
         )
 
     def _header(self) -> TaskFile:
@@ -206,6 +209,20 @@ class _Reader:
                     where = seeds.value[index].where
                     self.problems.append(Problem(f"{seed} is listed already", where, dotted("seeds", index)))
         return header
+
+    def _deviations(self) -> tuple[Deviation, ...]:
+        node = self.tree.value.get("deviations") or Node([])
+        if isinstance(node.value, list):
+            items = [(dotted("deviations", index), item) for index, item in enumerate(node.value)]
+        elif isinstance(node.value, dict):
+            # What a child sets to null it takes away from its parent's.
+            items = [(dotted("deviations", name), item) for name, item in node.value.items() if item.value is not None]
+        else:
+            text = f"expected a list of mappings, or a mapping of them by name, got {shown(node.plain())} (default [])"
+            self.problems.append(Problem(text, node.where, "deviations"))
+            return ()
+        found = [self._keep(validate(Deviation, item, path)) for path, item in items]
+        return tuple(deviation for deviation in found if deviation is not None)
 
     def _plugins(self, listed: list[str]) -> Plugins:
         files: list[PluginFile] = []

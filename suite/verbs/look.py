@@ -7,31 +7,33 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
 from suite.errors import InputError
-from suite.progress import duration
 from suite.records.files import no_collection
 from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import Store
-from suite.report.estimate import estimate_seconds
+from suite.report.estimate import Estimator, benchmark_figures
 from suite.report.files import csv_text
 from suite.report.leaderboard import Leaderboard, build
 from suite.report.show import render
 from suite.report.table import terminal
-from suite.report.tasks import TaskInfo
+from suite.report.tasks import TaskInfo, deviations_of
 from suite.spec.components import KINDS, Plugins, describe, names
 from suite.spec.json_schema import task_json_schema
-from suite.spec.plan import TASKS, find_tasks, load_tasks
+from suite.spec.plan import TASKS, expand, find_tasks, load_tasks
 from suite.spec.plugins import installed
-from suite.spec.run_spec import RunSpec
+from suite.spec.run_spec import RunSpec, canonical_json
 from suite.spec.signatures import REQUIRED
 from suite.spec.task import Task, load_task
 from suite.verbs.common import chosen_cells
+from suite.verbs.planned import Line, planned_text
 
 
 def list_everything(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
@@ -87,46 +89,33 @@ def plan(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     store = Store(options.results)
     records = store.scan().records
     known = {record.run_key: record for record in records}
-    rows, left, unknown, rough = [], 0.0, 0, False
+    estimator = Estimator(records, benchmark_figures(options.results, cache(_timed_cell)))
+    lines: dict[object, Line] = {}
     for spec in specs:
-        status = _status(spec, known.get(spec.run_key), store)
-        shown = ""
-        if status != "done":
-            found = estimate_seconds(spec, records)
-            left += found.seconds if found else 0.0
-            unknown += found is None
-            rough |= found is not None and found.rough
-            shown = ("~" if found.rough else "") + duration(found.seconds) if found else "?"
-        rows.append(
-            (
-                spec.task,
-                spec.labels.dataset,
-                spec.labels.method,
-                spec.seed,
-                spec.scope,
-                status,
-                shown,
-                spec.run_key[:12],
-            )
-        )
-    print(tabulate(rows, headers=("task", "dataset", "method", "seed", "scope", "status", "estimate", "run key")))
-    done = sum(row[5] == "done" for row in rows)
-    parts = [f"about {duration(left)}" + (" (~ by runs of other tasks or heads)" if rough else "")] if left else []
-    parts += [f"{unknown} with no earlier run to go by"] if unknown else []
-    print(
-        f"\n{len(rows)} cell{'s' * (len(rows) != 1)}, {done} done, {len(rows) - done} to run"
-        + (": " if parts else "")
-        + ", ".join(parts)
-    )
+        record = known.get(spec.run_key)
+        resumes = (store.run_dir(spec.run_key) / "checkpoint.pt").exists()
+        status = _status(spec, record, store, resumes)
+        estimate = estimator.estimate(spec.identity, record if resumes else None) if status != "done" else None
+        # Labels alone could hide two cells of one name.
+        one = spec.run_key if options.all else canonical_json({**spec.identity, "seed": None})
+        lines.setdefault(one, Line(spec)).add(spec, status, estimate)
+    print(planned_text(list(lines.values())))
     return 0
 
 
-def _status(spec: RunSpec, record: Record | None, store: Store) -> str:
+def _status(spec: RunSpec, record: Record | None, store: Store, resumes: bool) -> str:
     if store.is_locked(spec.run_key):
         return "running"
     if record is not None:
         return "done" if record.status == "finished" else record.status
-    return "resumable" if (store.run_dir(spec.run_key) / "checkpoint.pt").exists() else "new"
+    return "resumable" if resumes else "new"
+
+
+def _timed_cell(task: str, head: str) -> Mapping[str, Any] | None:
+    """What a benchmark of the step timed: the identity of a task's first cell with a head."""
+    found = _readable_task(task)
+    specs = [] if found is None or found.abstract else expand(found)
+    return next((spec.identity for spec in specs if spec.labels.head == head), None)
 
 
 def report(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
@@ -205,7 +194,8 @@ def _readable_task(name: str) -> Task | None:
 def show(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
     """``suite show``."""
     record = Store(options.results).find(options.run)
-    print(render(record, load_published(), _rerun_note(record)))
+    deviations = deviations_of([record], _known_tasks([record]))
+    print(render(record, load_published(), _rerun_note(record), deviations))
     return 0
 
 

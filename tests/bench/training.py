@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,14 @@ def measure(name: str) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         steps = sum(count for count, _ in found)
         meter.stop()
-        row = {"case": name, "task": task, "precision": "/".join(dict.fromkeys(arithmetic)), "packed": packed}
+        row = {
+            "case": name,
+            "task": task,
+            "head": head,
+            "precision": "/".join(dict.fromkeys(arithmetic)),
+            "packed": packed,
+        }
+        row["recorded"] = datetime.now(UTC).isoformat(timespec="seconds")
         row |= {"steps": steps, "ms_per_step": round(1e3 * seconds / steps, 3)}
         row["seconds_per_epoch"] = round(seconds / packed, 3)
         row["validation_seconds"] = round(cases[0].validation(), 3)

@@ -10,9 +10,10 @@ from tiny_corpus import Lines
 
 from suite.data import corpora, text8
 from suite.data.base import SPLITS
-from suite.data.switchboard import Switchboard
+from suite.data.switchboard import Switchboard, unavailable
 from suite.data.text8 import SYMBOLS, Text8, Text8Sample
 from suite.errors import DataError
+from suite.records.published import load_published
 
 TEXT = (" the quick brown fox jumps over the lazy dog" * 10)[:400]
 
@@ -134,3 +135,12 @@ def test_switchboard_says_what_a_user_must_supply(tmp_path: Path, said: Lines, a
         "DATA_DIR/switchboard/{train,valid,test}.jsonl, one dialogue a line; it also needs a sequence-to-sequence "
         "model and beam search, which this suite does not have, so supplying the data alone does not fill the row"
     )
+
+
+def test_the_table_says_the_same() -> None:
+    needed = {number.unavailable for number in load_published() if number.dataset == "switchboard"}
+    (text,) = needed
+    assert text is not None
+    same = text.partition("licensed), ")[2]
+    assert same.startswith("the dialogue preprocessing of ")
+    assert str(unavailable()).endswith(f"needs the corpus from there, {same}")

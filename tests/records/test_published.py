@@ -85,6 +85,10 @@ SPOTS = [
     ("parthiban2021", "S4", PTB, "awd-lstm/mos-1", "train", "nt-asgd", {"train.ppl": 56.42, "test.ppl": 64.50}),
     ("parthiban2021", "S5", WT2, "awd-lstm/mos-20", "train", "nt-asgd", {"test.ppl": 62.76, "test.rank": 13998}),
     ("parthiban2021", "S12", WT2, "awd-lstm-latent-dropout-0/mos-15", "train", "nt-asgd", {"test.ppl": 68.49}),
+    ("parthiban2021", "S15", "noisy-matrix", "rank-10/noise-1e-25", "unstated", "noisy-matrix", {"test.rank": 10}),
+    ("parthiban2021", "S15", "noisy-matrix", "rank-10/noise-1e-24", "unstated", "noisy-matrix", {"test.rank": 1159}),
+    ("parthiban2021", "S15", "noisy-matrix", "rank-10/noise-1e-22", "unstated", "noisy-matrix", {"test.rank": 9001}),
+    ("merity2018", "README", WT2, "awd-lstm/softmax", "train", "speed-batch-20", {"train.seconds_per_epoch": 180}),
     ("melis2018", "2", WT2, "lstm-10m-d4/softmax", "train", "tuned", {"valid.ppl": 78.3, "test.ppl": 74.3}),
     ("takase2018", "as quoted", PTB, "awd-lstm/doc", "finetune", "nt-asgd-60", {"valid.ppl": 54.12, "test.ppl": 52.38}),
     ("melis2020", "as quoted", WT2, "mogrifier-lstm/mos-2", "dynamic-evaluation", "unstated", {"test.ppl": 38.6}),
@@ -255,6 +259,31 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert (first.method, first.where) == ("lstm/softmax", f"{path}:13:9")
     assert second.values == {"test.ppl": Value(59.5, 0.1, 3)}
     assert (first.margin, second.margin) == (0.01, 0.02)
+
+
+def test_a_number_may_name_the_tasks_that_answer_it(tmp_path: Path) -> None:
+    text = GOOD.replace("source: table 1\n", "source: table 1\n    tasks: [mine, lstm-*]\n")
+    write(tmp_path, text.replace("{head: mos-2,", "{head: mos-2, tasks: [other],"))
+    first, second = load_published(tmp_path)
+    assert (first.tasks, second.tasks) == (("mine", "lstm-*"), ("other",))
+    named = [task for task in ("mine", "lstm-ptb", "my-lstm-ptb", "other") if first.answered_by(task, "lstm/softmax")]
+    assert named == ["mine", "lstm-ptb"]
+    assert not first.answered_by("mine", "lstm/mos-2")
+    (tmp_path / "a2020.yaml").write_text(GOOD)
+    assert load_published(tmp_path)[0].answered_by("whatever", "lstm/softmax")
+
+
+def test_tasks_must_be_there_where_tasks_are_known(tmp_path: Path) -> None:
+    for name in ("baselines", "tasks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tasks/lstm-ptb.yaml").touch()
+    text = GOOD.replace("{head: softmax,", "{head: softmax, tasks: [lstm-*, lstm-pbt],")
+    write(tmp_path / "baselines", text.replace("{head: mos-2,", "{head: mos-2, tasks: [],"))
+    assert problems(tmp_path / "baselines") == (
+        "a2020.yaml:13:41: tables[0].numbers[0].tasks[1]: 'lstm-pbt' matches no task file. Did you mean 'lstm-ptb'?\n"
+        "a2020.yaml:14:30: tables[0].numbers[1].tasks: expected names of task files or globs over them, at least one; "
+        "leave it out for any task"
+    )
 
 
 def problems(folder: Path) -> str:

@@ -20,7 +20,7 @@ from suite.records.published import Paper, Published, Value
 from suite.records.record import Record
 from suite.report.compare import Verdict
 from suite.report.files import csv_text, rows
-from suite.report.leaderboard import Leaderboard, build
+from suite.report.leaderboard import Leaderboard, build, merge_tables
 from suite.report.rows import FLOOR, Row
 from suite.report.table import columns, markdown, terminal
 from suite.report.tasks import TaskInfo
@@ -55,6 +55,33 @@ def seeds(*tests: float, **fields: object) -> list[Record]:
 def only_row(board: Leaderboard) -> Row:
     ((row,),) = [section.rows for section in board.sections]
     return row
+
+
+def test_a_run_of_another_task_answers_no_number_and_stands_on_its_own() -> None:
+    theirs = number(tasks=("awd-lstm-*",))
+    run = make_record(task="mos-ptb")
+    ((published, own),) = [section.rows for section in build([run], [theirs]).sections]
+    assert (published.verdict, published.cell, own.published) == (Verdict.NOT_RUN, None, None)
+    assert own.cell is not None
+    (answered,) = build([make_record(task="awd-lstm-ptb")], [theirs]).sections[0].rows
+    assert (answered.verdict, answered.published) == (Verdict.SINGLE_RUN, theirs)
+
+
+def test_a_partial_or_short_run_of_another_task_answers_no_number() -> None:
+    theirs = number(tasks=("awd-lstm-*",))
+    for task, verdict in (("mos-ptb", Verdict.NOT_RUN), ("awd-lstm-ptb", Verdict.PARTIAL)):
+        stopped = make_record(task=task, status="interrupted")
+        short = make_record(task=task, scope="short")
+        assert build([stopped], [theirs]).sections[0].rows[0].verdict is verdict
+        section = build([short], [theirs]).sections[0]
+        assert section.rows[0].verdict is verdict
+        assert section.short[0].published is (theirs if verdict is Verdict.PARTIAL else None)
+
+
+def test_tables_that_other_tasks_answer_stay_apart() -> None:
+    one, other = number(tasks=("a",)), number(table="2", tasks=("b",))
+    assert merge_tables([one, other]) == [one, other]
+    assert [merged.table for merged in merge_tables([number(), number(table="2")])] == ["1, 2"]
 
 
 @pytest.mark.parametrize(
@@ -296,6 +323,29 @@ def test_numbers_that_no_section_compares_are_still_printed() -> None:
     assert board.sections == ()
     assert "test.ppl\\_gain -0.4; test.rank 4640" in markdown(board)
     assert "Yang et al. 2018, table 1\\*" in markdown(board)
+
+
+def test_papers_that_were_not_read_are_named_with_those_who_report_of_them() -> None:
+    kanai = Paper("kanai2018", "Sigsoftmax", ("Sekitoshi Kanai", "Yasuhiro Fujiwara", "Yuki Yamanaka"), "NeurIPS", 2018)
+    ganea = Paper("ganea2019", "PLIF", ("Octavian-Eugen Ganea", "Sylvain Gelly", "Gary Bécigneul"), "ICML", 2019)
+    numbers = [
+        number(reported_by="others"),
+        number(framework="PyTorch 0.4.1"),
+        number("sigsoftmax", paper=kanai, reported_by="Parthiban et al. 2021, table 1"),
+        number("plif", paper=ganea, reported_by="Parthiban et al. 2021, table 1"),
+        number("gss", paper=LATER, dataset="wikitext-2", reported_by="a list"),
+        number("gss", paper=LATER, dataset="wikitext-2", reported_by="a page"),
+    ]
+    line = "Own tables not read, only what others report of them: "
+    both = "Kanai et al. 2018, Ganea et al. 2019 (by Parthiban et al. 2021, table 1)."
+    board = build([], numbers, show="all")
+    assert f"\n\n{line}{both[:-1]}; Later 2020 (by a list and a page).\n\n" in markdown(board)
+    assert (
+        " ".join(terminal(board).split("\n\n")[-1].split()) == f"{line}{both[:-1]}; Later 2020 (by a list and a page)."
+    )
+    # Only those that are shown; a paper that was read in part is no such.
+    assert f"\n\n{line}{both}\n\n" in markdown(build(seeds(56.0), numbers))
+    assert line not in markdown(build(seeds(56.0), numbers[:2]))
 
 
 def test_an_empty_board() -> None:

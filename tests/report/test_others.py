@@ -108,6 +108,15 @@ def test_one_seed_gives_no_p_value() -> None:
     assert said(row) == [("test.ppl_p_value", None, "single run")]
 
 
+def test_only_the_tasks_of_both_numbers_answer_a_gain() -> None:
+    mine, theirs = seeds((56.7, 56.6), head="plif", task="a"), seeds(SOFTMAX, head="softmax", task="b")
+    base = number("softmax", values={"test.ppl": Value(57.08)}, tasks=("b",))
+    assert said(only([*mine, *theirs], number(tasks=("a",)), base)) == [("test.ppl_gain", 0.45, "inconclusive")]
+    assert said(only([*mine, *theirs], number(tasks=("c",)), base)) == [("test.ppl_gain", None, None)]
+    other = number("softmax", values={"test.ppl": Value(57.08)}, tasks=("c",))
+    assert said(only([*mine, *theirs], number(tasks=("a",)), other)) == [("test.ppl_gain", None, None)]
+
+
 def test_what_a_p_value_is_against() -> None:
     frozen = number("plif-frozen", values={"test.ppl_p_value": Value(0.826)}, against="plif")
     matched = number(

@@ -8,6 +8,7 @@ from suite.report import formatting
 from suite.report.compare import Summary
 from suite.report.pairing import with_interval
 from suite.report.show import compare_lines, render
+from suite.spec.task import Deviation
 
 CURVE = [
     {"epoch": 1.0, "step": 100.0, "valid_ppl": 200.0},
@@ -38,6 +39,18 @@ def test_lines_beside_the_published_numbers() -> None:
         "ptb awd-lstm/mos-15 train: test ppl 55.90 (1); 55.97 published (Yang et al. 2018, tables 1, 5, 7); "
         "difference -0.07; single run"
     )
+
+
+def test_deviations_stand_with_their_reason_and_effect() -> None:
+    tf32 = Deviation(what="TF32 products", why="the GPU has no other fast ones", effect="none seen.")
+    epochs = Deviation(what="300 epochs", why="time is scarce", effect="at most +0.1")
+    blocks = render(make_record(), deviations=(tf32, epochs)).split("\n\n")
+    assert (
+        "Deviations from the published recipe\n"
+        "  - TF32 products; why: the GPU has no other fast ones; effect: none seen.\n"
+        "  - 300 epochs; why: time is scarce; effect: at most +0.1."
+    ) in blocks
+    assert "Deviations" not in render(make_record())
 
 
 def test_runs_that_are_compared_with_nothing() -> None:

@@ -46,6 +46,34 @@ def test_a_child_replaces_those_of_its_parent(tmp_path: Path) -> None:
     assert load_task(write(tmp_path, child + "deviations: []\n")).deviations == ()
 
 
+NAMED = """\
+deviations:
+  precision: {what: TF32 products., why: Speed., effect: None seen., touches: mos-*}
+  budget: {what: Fewer epochs., why: Time., effect: Small.}
+"""
+
+
+def test_a_child_keeps_replaces_and_drops_named_ones(tmp_path: Path) -> None:
+    write(tmp_path, TASK + NAMED, "parent.yaml")
+    child = """\
+extends: parent.yaml
+deviations:
+  precision: {what: float16 products.}
+  budget: null
+  seed: {what: Another seed., why: Theirs is not told., effect: None.}
+"""
+    found = load_task(write(tmp_path, child)).deviations
+    assert found == (
+        Deviation(what="float16 products.", why="Speed.", effect="None seen.", touches="mos-*"),
+        Deviation(what="Another seed.", why="Theirs is not told.", effect="None."),
+    )
+    # A list has no names to merge by.
+    (only,) = load_task(
+        write(tmp_path, "extends: parent.yaml\n" + DECLARED.splitlines(True)[0] + DECLARED.splitlines(True)[2])
+    ).deviations
+    assert only.what == "Fewer epochs."
+
+
 @pytest.mark.parametrize(
     ("touches", "head", "touched"),
     [
@@ -65,7 +93,12 @@ def test_what_a_deviation_touches(touches: str, head: str, touched: bool) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("deviations: none\n", "deviations: expected a list of mappings, got 'none' (default [])"),
+        (
+            "deviations: none\n",
+            "deviations: expected a list of mappings, or a mapping of them by name, got 'none' (default [])",
+        ),
+        ("deviations: {clip: much}\n", "deviations.clip: expected a mapping, got 'much'"),
+        ("deviations: {clip: {what: a, why: b}}\n", "deviations.clip.effect: missing; expected non-empty text"),
         (
             "deviations:\n  - {what: a, why: b}\n",
             "deviations[0].effect: missing; expected non-empty text",

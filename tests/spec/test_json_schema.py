@@ -71,6 +71,8 @@ def check(workspace: Workspace) -> Any:
 
 GOOD = [
     {},
+    {"deviations": "[{what: a, why: b, effect: c}]"},
+    {"deviations": "{clip: {what: a, why: b, effect: c}, budget: null}"},
     {"heads": "[flat, {name: mix, experts: 2, label: b, pointwise: {name: curve, knots: 3}}]"},
     {"heads": "{name: softmax, pointwise: sigsoftmax}"},
     {"recipe": "{optimizer: {name: adamw, lr: 1}, averaging: {trigger: epoch}, clip: null}"},
@@ -79,6 +81,8 @@ GOOD = [
     },
 ]
 BAD = [
+    {"deviations": "[null]"},
+    {"deviations": "{clip: {what: a, why: b}}"},
     {"title": ""},
     {"version": "0"},
     {"seeds": "[1, 1]"},

@@ -30,7 +30,7 @@ from suite.report.rerun import partial_of
 from suite.report.site.pictures import load_pictures
 from suite.report.site.settings import Settings
 from suite.report.site.views import NO_PAPER, NO_VERDICT, SectionView, glances, section_views
-from suite.report.table import CAPTION, unfinished_line
+from suite.report.table import CAPTION, second_hand_lines, unfinished_line
 from suite.report.tasks import is_stale
 
 PAGE = Path("site") / "index.html"
@@ -98,6 +98,7 @@ class Site:
             "claims": _claims(self.judged, self.published),
             "claims_caption": CLAIMS_CAPTION,
             "caption": CAPTION.replace("`", ""),
+            "second_hand": second_hand_lines(self.board),
             "counts": {
                 "runs": len(self.records),
                 "cells": sum(bool(row.cell) for section in self.board.sections for row in section.rows),
