@@ -81,11 +81,12 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One printed number; ``sd`` and ``n`` (seeds) where the source gives them."""
+    """One printed number; ``sd`` and ``n`` (seeds) where the source gives them; a margin where it has its own."""
 
     value: float
     sd: float | None = None
     n: int | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ class _ValueEntry(Strict):
     value: float
     sd: NonNegativeFloat | None = None
     n: PositiveInt | None = None
+    margin: PositiveFloat | None = None
 
 
 class _Shared(Strict):
@@ -335,9 +337,9 @@ class _File:
         if isinstance(node.value, dict):
             entry, problems = validate(_ValueEntry, node, path)
             self.problems += problems
-            return None if entry is None else Value(float(entry.value), entry.sd, entry.n)
+            return None if entry is None else Value(float(entry.value), entry.sd, entry.n, entry.margin)
         plain = node.plain()
         if isinstance(plain, bool) or not isinstance(plain, (int, float)) or not math.isfinite(plain):
-            self._refuse(node, path, f"expected a finite number or {{value, sd, n}}, got {shown(plain)}")
+            self._refuse(node, path, f"expected a finite number or {{value, sd, n, margin}}, got {shown(plain)}")
             return None
         return Value(float(plain))

@@ -211,7 +211,7 @@ def verdict(
     margin: float = DEFAULT_MARGIN,
     higher_is_better: bool = False,
 ) -> Verdict:
-    """Judge a published value by our runs; ``margin`` is a fraction of that value.
+    """Judge a published value by our runs; ``margin`` is a fraction of that value, which may have its own.
 
     * reproduced: the 95 % interval of our mean lies within published ± margin.
     * better, worse: the interval lies entirely beyond the margin on the good or the bad side.
@@ -222,7 +222,7 @@ def verdict(
         return Verdict.NOT_RUN
     if summary.low is None or summary.high is None:
         return Verdict.SINGLE_RUN
-    width = margin * abs(published.value)
+    width = (published.margin or margin) * abs(published.value)
     floor, ceiling = published.value - width, published.value + width
     if floor <= summary.low and summary.high <= ceiling:
         return Verdict.REPRODUCED

@@ -136,11 +136,12 @@ def _row(section: Section, row: Row) -> dict[str, Any]:
         value = number.values.get(f"{split}.{section.metric}") if number else None
         said[f"published_{split}"] = value.value if value else None
         said[f"published_{split}_sd"] = value.sd if value else None
-    said["margin"] = number.margin if number else None
     for split in ("train", "valid", "test"):
         ours = cell.summary(split, section.metric) if cell else Summary(0)
         said[f"ours_{split}"] = row.floor.values.get(split) if row.floor else ours.mean
         said[f"ours_{split}_sd"] = ours.sd
+    printed = number.values.get(f"{row.split}.{section.metric}") if number else None
+    said["margin"] = (printed.margin if printed and printed.margin else number.margin) if number else None
     compared = (row.ours or {}).get(row.split, Summary(0))
     said |= {
         "compared": row.split,

@@ -57,7 +57,7 @@ SPOTS = [
     ("yang2018", "12", "text8", "lstm-860-452/mos-10", "train", "text8-char", {"valid.bpc": 1.41, "test.bpc": 1.49}),
     ("yang2018", "README", PTB, "awd-lstm/mos-15", "dynamic-evaluation", "nt-asgd", {"test.ppl": 48.43}),
     ("yang2018", "issue 14", WT2, "awd-lstm/mos-15", "finetune", "nt-asgd", {"valid.ppl": 64.41, "test.ppl": 61.77}),
-    ("yang2018", "as quoted", PTB, "awd-lstm/mos-15", "train", "unstated", {"test.ppl_gain": 2.88}),
+    ("yang2018", "as quoted", PTB, "awd-lstm/mos-15", "train", "nt-asgd", {"test.ppl_gain": 2.88}),
     ("merity2018", "1", PTB, "awd-lstm/softmax", "finetune", "nt-asgd", {"valid.ppl": 60.0, "test.ppl": 57.3}),
     ("merity2018", "2", WT2, "awd-lstm/softmax", "cache", "nt-asgd", {"valid.ppl": 53.8, "test.ppl": 52.0}),
     ("merity2018", "5", PTB, "awd-lstm/softmax", "train", "nt-asgd", {"valid.ppl": 60.7, "test.ppl": 58.8}),
@@ -77,7 +77,7 @@ SPOTS = [
     ("merity2018", "README", PTB, "awd-lstm/softmax", "finetune", "nt-asgd", {"valid.ppl": 58.8, "test.ppl": 56.5}),
     ("krause2017", "as quoted", PTB, "awd-lstm/softmax", "dynamic-evaluation", "nt-asgd", {"test.ppl": 51.1}),
     ("krause2017", "README", WT2, "awd-qrnn/softmax", "dynamic-evaluation", "nt-asgd", {"test.ppl": 44.0}),
-    ("kanai2018", "as quoted", PTB, "awd-lstm/sigsoftmax", "train", "unstated", {"test.rank": 4640}),
+    ("kanai2018", "as quoted", PTB, "awd-lstm/sigsoftmax", "train", "nt-asgd", {"test.rank": 4640}),
     ("ganea2019", "as quoted", PTB, "awd-lstm/plif", "train", "et-asgd-200", {"test.ppl_gain": 1.11}),
     ("parthiban2021", "1", PTB, "awd-lstm/sigsoftmax", "train", "et-asgd-200", {"test.ppl_gain": -0.06}),
     ("parthiban2021", "6", PTB, "awd-lstm/mos-15", "train", "et-asgd-200", {"test.effective_rank_1e-4": 1521}),
@@ -304,7 +304,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert sorted(problems(tmp_path).splitlines()) == [
         "a2020.yaml:10:12: tables[0].stage: expected one of 'train', 'finetune', 'dynamic-evaluation', 'cache', "
         "'unstated' or null, got 'trian' (default null)",
-        "a2020.yaml:13:44: tables[0].numbers[0].values.test.ppl: expected a finite number or {value, sd, n}, "
+        "a2020.yaml:13:44: tables[0].numbers[0].values.test.ppl: expected a finite number or {value, sd, n, margin}, "
         "got Infinity",
         "a2020.yaml:14:23: tables[0].numbers[1].margn: unknown key. Did you mean 'margin'?",
         "a2020.yaml:14:73: tables[0].numbers[1].values.test.ppl.sd: expected a non-negative number or null, got -0.1 "
@@ -342,8 +342,8 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         (
             "test.ppl: 60",
             "test.ppl: true",
-            "a2020.yaml:13:44: tables[0].numbers[0].values.test.ppl: expected a finite number or {value, sd, n}, "
-            "got true",
+            "a2020.yaml:13:44: tables[0].numbers[0].values.test.ppl: expected a finite number or "
+            "{value, sd, n, margin}, got true",
         ),
         (
             "head: mos-2",

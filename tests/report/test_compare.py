@@ -87,6 +87,12 @@ def test_a_number_may_carry_its_own_margin() -> None:
     assert verdict(ours, Value(100.0), margin=0.01) is Verdict.WORSE
 
 
+def test_a_values_own_margin_goes_before_the_numbers() -> None:
+    ours = [105.0, 105.1, 105.2]
+    assert verdict(ours, Value(100.0, margin=0.10), margin=0.01) is Verdict.REPRODUCED
+    assert verdict(ours, Value(100.0, margin=0.01), margin=0.10) is Verdict.WORSE
+
+
 @given(VALUES, st.floats(1, 1000), st.floats(0.001, 0.2))
 def test_turning_the_scale_round_swaps_better_and_worse(values: list[float], published: float, margin: float) -> None:
     low, high = (verdict(values, Value(published), margin, up) for up in (False, True))
