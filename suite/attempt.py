@@ -23,6 +23,7 @@ from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
+from suite.models.turns import TURNS
 from suite.models.weights import load_weights
 from suite.progress import Progress
 from suite.records.files import naming, remove_leftovers
@@ -103,7 +104,7 @@ class Attempt:
         """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
         self._meters.start()
         try:
-            with self.own_stream(), warnings.catch_warnings():
+            with TURNS.member(), self.own_stream(), warnings.catch_warnings():
                 # Weight drop gives cuDNN a fresh recurrent matrix every step; its advice to flatten cannot be followed.
                 warnings.filterwarnings(
                     "ignore", "RNN module weights are not part of single contiguous chunk of memory"

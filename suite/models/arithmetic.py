@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from suite.models.turns import TURNS
 from suite.spec.recipe import Arithmetic, Precision
 
 # Several runs may share a process; a replayed graph needs no flag, but capture and evaluation do.
@@ -21,7 +22,8 @@ def arithmetic(recurrence: Arithmetic, head: Arithmetic) -> Iterator[None]:
     Only TF32 or float32 is a flag; half precision is a matter of dtypes, and what is left in float32 beside it may
     then use TF32, which rounds no more than half precision does.
     """
-    with _HELD:
+    TURNS.acquire(_HELD)
+    try:
         before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         torch.backends.cudnn.allow_tf32 = recurrence != "float32"
         torch.backends.cuda.matmul.allow_tf32 = head != "float32"
@@ -29,6 +31,8 @@ def arithmetic(recurrence: Arithmetic, head: Arithmetic) -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    finally:
+        _HELD.release()
 
 
 def of_evaluation(precision: Precision) -> Arithmetic:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.models.arithmetic import arithmetic
+from suite.models.turns import TURNS
 from suite.spec.recipe import Sgd
 from suite.training.multi_tensor import MultiTensorUpdate
 from suite.training.objectives import Work
@@ -80,13 +81,14 @@ class GraphStep(EagerStep):
         addresses = torch.zeros(len(self.parameters), dtype=torch.int64, device=self.nats.device)
         with arithmetic(self.recipe.precision.recurrence, self.recipe.precision.head):
             self._warm_up(length, addresses)
-            # Other threads may allocate and launch meanwhile; only this thread's mistakes are errors.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            try:
-                self.differentiate(length)
-                self._record_update(addresses)
-            finally:
-                graph.capture_end()
+            with TURNS.alone():
+                # What samples memory meanwhile, or waits in a library, is none of this thread's mistakes.
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    self.differentiate(length)
+                    self._record_update(addresses)
+                finally:
+                    graph.capture_end()
         self._pool = graph.pool()
         addresses.copy_(self._multi.addresses(_gradients(self.parameters)))
         # The graph writes them; to Python they are free memory of its pool, for the next graph to share.

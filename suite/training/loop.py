@@ -12,6 +12,7 @@ import torch
 
 from suite.errors import Diverged, Interrupted
 from suite.kernels.devices import runs_triton
+from suite.models.turns import TURNS
 from suite.progress import duration
 from suite.stages import RunContext
 from suite.training.averages import Averages
@@ -156,6 +157,7 @@ class Trainer:
         self.objective.prepare(self._model)
         began = shown = time.perf_counter()
         while not self._spent():
+            TURNS.rest()
             work = self.objective.next()
             if work is None:
                 return True
