@@ -23,7 +23,6 @@ from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
-from suite.models.turns import TURNS
 from suite.models.weights import load_weights
 from suite.progress import Progress
 from suite.records.files import naming, remove_leftovers
@@ -102,9 +101,9 @@ class Attempt:
 
     def run(self) -> Record:
         """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
-        self._meters.start()
         try:
-            with TURNS.member(), self.own_stream(), warnings.catch_warnings():
+            self._meters.start()
+            with self.own_stream(), warnings.catch_warnings():
                 # Weight drop gives cuDNN a fresh recurrent matrix every step; its advice to flatten cannot be followed.
                 warnings.filterwarnings(
                     "ignore", "RNN module weights are not part of single contiguous chunk of memory"
@@ -119,7 +118,7 @@ class Attempt:
         except RunFailed as error:
             return self._record("failed", str(error))
         except torch.cuda.OutOfMemoryError as error:
-            return self._record("failed", f"out of GPU memory: lower batch_size or micro_batch ({first_line(error)})")
+            return self._record("failed", self._out_of_memory(error))
         except Exception as error:
             if self._options.store.is_about(error):
                 raise  # the machine's fault and not the cell's; what is on the disk stays as it is
@@ -233,6 +232,12 @@ class Attempt:
                 "costs": self._meters.read(),
             }
         )
+
+    def _out_of_memory(self, error: BaseException) -> str:
+        lower = "batch_size, micro_batch or --pack" if self._options.packed else "batch_size or micro_batch"
+        # Of torch's advice the part that says how much was asked for and how much there is.
+        asked = ". ".join(first_line(error).split(". ")[:3]).rstrip(".")
+        return f"out of GPU memory: lower {lower} ({asked})"
 
     def _announce(self, model: LanguageModel) -> None:
         spec = self._spec

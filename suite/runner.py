@@ -14,6 +14,7 @@ import torch
 from suite.attempt import Attempt, RunOptions, first_line, write_error_log
 from suite.data.base import Dataset, DistributionData, TextData
 from suite.errors import InputError, Interrupted, RunFailed, SuiteError
+from suite.models.turns import TURNS
 from suite.records.record import Record, Status
 from suite.records.store import Store
 from suite.spec import components
@@ -134,12 +135,14 @@ class Runner:
             progress.say(heading)
             if self._options.packed:
                 progress = progress.named(place)
-            # What the cell before left behind must not count as this one's memory.
-            if not self._options.packed:
+            loaded = self.load(spec)
+            # All of the attempt, its meters too: what it asks of the GPU would end another's recording.
+            with TURNS.member():
+                # What the cell before left behind must not count as this one's memory, nor be missing from it: blocks
+                # are cached by stream, and every attempt has its own.
                 gc.collect()
                 torch.cuda.empty_cache()
-            attempt = Attempt(spec, replace(self._options, progress=progress), self.load(spec))
-            record = attempt.run()
+                record = Attempt(spec, replace(self._options, progress=progress), loaded).run()
             store.write(record, replace=self._options.rerun and record.status == "finished")
             _close(store, spec.run_key, record.status)
             progress.say("  " + _closing_line(record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from tiny_tasks import TINY, Desk, outcome
 from suite.attempt import RunOptions
 from suite.data.base import DataAccess
 from suite.errors import InputError, Interrupted
+from suite.measurement.meters import Meters
+from suite.models.turns import TURNS
 from suite.progress import Progress
 from suite.records.record import Costs, Record
 from suite.records.store import Store
@@ -118,3 +121,38 @@ def test_a_stop_reaches_every_run_and_none_begins_after_it(tmp_path: Path) -> No
     assert {(r.status, r.message) for r in found} == {("interrupted", "the test says so")}
     for record in found:
         assert (bench.store.run_dir(record.run_key) / "checkpoint.pt").exists()
+
+
+def test_no_attempt_asks_anything_of_the_gpu_while_another_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def noted(real: Callable[[Meters], object]) -> Callable[[Meters], object]:
+        def call(meters: Meters) -> object:
+            seen.append(TURNS._is_member())
+            return real(meters)
+
+        return call
+
+    for name in ("start", "stop"):
+        monkeypatch.setattr(Meters, name, noted(getattr(Meters, name)))
+    Bench(tmp_path / "packed").run(cells(tmp_path), 2)
+    assert seen == [True] * 8, "the meters synchronise, which ends a recording"
+
+
+def test_what_goes_wrong_before_the_first_step_is_that_cells_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def start(meters: Meters) -> None:
+        begun.append(meters)
+        if len(begun) == 1:
+            raise RuntimeError("no meter\nat all")
+
+    monkeypatch.setattr(Meters, "start", start)
+    bench = Bench(tmp_path / "packed")
+    assert bench.run(cells(tmp_path), 2).count("finished") == 3
+    (failed,) = [r for r in bench.records().values() if r.status != "finished"]
+    assert (failed.status, failed.message) == ("failed", "RuntimeError: no meter")

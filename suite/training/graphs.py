@@ -82,6 +82,10 @@ class GraphStep(EagerStep):
         with arithmetic(self.recipe.precision.recurrence, self.recipe.precision.head):
             self._warm_up(length, addresses)
             with TURNS.alone():
+                # What is cached cannot be given back while anything is recorded; packed runs cache much.
+                free, total = torch.cuda.mem_get_info()
+                if free < total / 4:
+                    torch.cuda.empty_cache()
                 # What samples memory meanwhile, or waits in a library, is none of this thread's mistakes.
                 graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 try:

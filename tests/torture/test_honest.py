@@ -25,7 +25,9 @@ class Full(Pointwise):
 
     def forward(self, z):
         """Elementwise."""
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        raise torch.cuda.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has a total capacity of 8 GiB. See the documentation."
+        )
 '''
 
 
@@ -61,7 +63,8 @@ def test_a_gpu_without_memory(desk: Desk, tally: Counted) -> None:
     desk.write("tasks/tiny.yaml", "plugins: [../full.py]\n" + TINY.replace("heads:\n", head))
     for _ in range(times(1, 20)):
         code, out, err = desk.run("tiny", "--seed", "1", "--rerun")
-        said = "out of GPU memory: lower batch_size or micro_batch (CUDA out of memory. Tried to allocate 9 GiB)"
+        asked = "CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has a total capacity of 8 GiB"
+        said = f"out of GPU memory: lower batch_size or micro_batch ({asked})"
         found = {record.labels.head: (record.status, record.message) for record in Store(desk.results).load()}
         row.tried += 1
         row.lost += not (
