@@ -21,7 +21,7 @@ SPLITS = ("test", "valid")
 # for.
 NOT_OF_QUALITY = ("cost", "speed-*", "precision")
 ONE_SEED = "fewer than two seeds a side give no interval"
-Share = Literal["dataset", "encoder", "encoder-label", "precision", "batch"]
+Share = Literal["dataset", "encoder", "encoder-label", "encoder-name", "precision", "batch"]
 
 
 class Apart:
@@ -88,6 +88,7 @@ _SHARED: Mapping[Share, Callable[[Cell], str]] = {
     "dataset": lambda cell: canonical_json(cell.records[0].spec["dataset"]),
     "encoder": lambda cell: canonical_json(cell.records[0].spec["encoder"]),
     "encoder-label": lambda cell: cell.encoder,
+    "encoder-name": lambda cell: canonical_json(cell.records[0].spec["encoder"]["name"]),
     "precision": lambda cell: cell.precision,
     "batch": lambda cell: canonical_json(cell.records[0].spec["recipe"].get("batch_size")),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from suite.records.metrics import PRIMARY_METRICS
@@ -21,8 +21,9 @@ BASE = "softmax"
 FREE = 1.15
 GAIN_A_DOUBLING = 0.01
 WORTH_CAPTION = (
-    "Every head beside the softmax of the same dataset, protocol, encoder and precision: the difference of the means "
-    "over seeds with Welch's 95 % interval, and seconds an epoch and peak memory relative to the softmax, from runs "
+    "Every head beside the softmax of the same dataset, protocol, encoder and precision (where a protocol sets "
+    "several sizes of an encoder side by side, on another size, named beside its parameters): the difference of the "
+    "means over seeds with Welch's 95 % interval, and seconds an epoch and peak memory relative to the softmax, from runs "
     "alone on the machine, of one version of the code, on one device; ~ where none could tell. Better: the whole "
     f"interval lies on the good side of zero. Worth it: better, and training takes at most {FREE:g} times as long, or "
     f"the gain is at least {100 * GAIN_A_DOUBLING:g} % of the softmax's value for each doubling of the time. No gain "
@@ -80,7 +81,7 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
     found = []
     timed = steps(records)
     others = sorted({cell.head for cell in cells} - {BASE})
-    for cell, base in pairs(cells, others, BASE, ("dataset", "encoder-label", "precision"), apart):
+    for cell, base in _beside(cells, others, apart):
         metric = next((name for name in PRIMARY_METRICS if values(cell, name) and values(base, name)), None)
         if metric is None:
             continue
@@ -94,6 +95,16 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
         sure = both is None or (both[0].exclusive and both[1].exclusive)
         found.append(Worth(cell, base, metric, change, seconds, memory, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
+
+
+def _beside(cells: Sequence[Cell], heads: Sequence[str], apart: Apart | None) -> Iterator[tuple[Cell, Cell]]:
+    """Every head with the softmax on its own encoder or, where there is none, on another size of it."""
+    lone = {id(cell): cell for cell in cells}
+    for cell, base in pairs(cells, heads, BASE, ("dataset", "encoder-label", "precision"), apart):
+        del lone[id(cell)]
+        yield cell, base
+    rest = [cell for cell in cells if id(cell) in lone]
+    yield from pairs(rest, heads, BASE, ("dataset", "encoder-name", "precision"), apart)
 
 
 def steps(records: Iterable[Record]) -> Mapping[str, list[Record]]:
@@ -148,7 +159,7 @@ def _columns(found: Sequence[Worth]) -> list[Column]:
         column("head", [one.cell.method for one in found], right=False),
         column("apart", ["; ".join(one.cell.difference) or formatting.DASH for one in found], right=False),
         column("parameters", [_count(one.cell) for one in found]),
-        column("softmax's", [_count(one.base) for one in found]),
+        column("softmax's", [_of_base(one) for one in found]),
         column("ours", [formatting.summary(_quality(one), metric) for one in found]),
         column("against softmax [95 %]", [with_interval(one.change, metric) for one in found]),
         column("time", [_times(one.seconds, one.sure) for one in found]),
@@ -164,6 +175,11 @@ def _quality(one: Worth) -> Summary:
 
 def _count(cell: Cell) -> str:
     return formatting.DASH if cell.parameters is None else f"{cell.parameters:,}"
+
+
+def _of_base(one: Worth) -> str:
+    other = "" if one.base.encoder == one.cell.encoder else f" ({one.base.encoder})"
+    return _count(one.base) + other
 
 
 def _times(ratio: float | None, sure: bool) -> str:

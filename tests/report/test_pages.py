@@ -128,6 +128,21 @@ def test_packed_runs_give_quality_and_short_runs_alone_give_costs() -> None:
         assert still.seconds is None
 
 
+def test_a_head_without_a_softmax_on_its_encoder_has_one_on_another_size() -> None:
+    def run(encoder: str, head: str, test: float, seed: int) -> Record:
+        return make_record(encoder=encoder, encoder_name=encoder[:4], head=head, test=test + seed / 10, seed=seed)
+
+    sizes = [("lstm-wide", "softmax", 60.0), ("lstm-wide", "gss", 61.0), ("lstm-small", "mos-15", 58.0)]
+    others = [("gru-1", "mos-15", 50.0), ("lstm-small", "moss-15", 57.0)]
+    found = worths(group(run(*one, seed) for one in sizes + others for seed in (1, 2)), [])
+    assert [(one.cell.method, one.base.method, one.change.mean) for one in found] == [
+        ("lstm-small/moss-15", "lstm-wide/softmax", pytest.approx(-3.0)),
+        ("lstm-small/mos-15", "lstm-wide/softmax", pytest.approx(-2.0)),
+        ("lstm-wide/gss", "lstm-wide/softmax", pytest.approx(1.0)),
+    ]
+    assert worth_markdown(found).count(" 21,500,620 (lstm-wide) |") == 2
+
+
 def test_runs_for_the_clock_have_costs_alone() -> None:
     records = [
         make_record(head=head, protocol="cost", costs={"seconds_per_epoch": s})

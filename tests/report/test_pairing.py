@@ -58,13 +58,15 @@ def distance(one: Cell, two: Cell) -> int:
 def shared(one: Cell, two: Cell, what: Share) -> bool:
     if what in ("dataset", "encoder"):
         return bool(one.records[0].spec[what] == two.records[0].spec[what])
+    if what == "encoder-name":
+        return bool(one.records[0].spec["encoder"]["name"] == two.records[0].spec["encoder"]["name"])
     return one.encoder == two.encoder if what == "encoder-label" else one.precision == two.precision
 
 
 @given(
     runs=RUNS,
     than=st.sampled_from(["softmax", "mos-*", "none"]),
-    same=st.lists(st.sampled_from(["dataset", "encoder", "encoder-label", "precision"]), unique=True),
+    same=st.lists(st.sampled_from(["dataset", "encoder", "encoder-label", "encoder-name", "precision"]), unique=True),
 )
 def test_each_cell_is_paired_with_the_one_most_like_it(runs, than: str, same: list[Share]) -> None:
     cells, heads = cells_of(runs), ["mos-1?", "softmax"]
