@@ -180,7 +180,12 @@ def fits(cell: Cell, other: Cell, bound: float | None) -> bool:
 
 def of_quality(cell: Cell) -> bool:
     """Whether a cell's perplexity is meant to be compared between heads."""
-    return not matches(cell.key.protocol, NOT_OF_QUALITY)
+    return trained_for_quality(cell.key.protocol)
+
+
+def trained_for_quality(protocol: str) -> bool:
+    """Whether runs of a protocol train long enough for what they learn to mean anything."""
+    return not matches(protocol, NOT_OF_QUALITY)
 
 
 def matches(label: str, globs: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from suite.records.record import Record
 from suite.report.descriptions import functions_sentence
+from suite.report.pairing import trained_for_quality
 from suite.report.plotting import line_look, new_figure
 
 # The part of the logits, half on either side, that lies beyond the thick part of a line.
@@ -24,7 +25,7 @@ def functions(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
     groups: dict[tuple[str, str, str], dict[str, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.scope != "full", record.seed, record.run_key)):
         for stage, triples in record.functions.items():
-            if len(triples) > 2:
+            if len(triples) > 2 and trained_for_quality(record.task.protocol):
                 groups[record.labels.dataset, record.task.protocol, stage].setdefault(record.labels.method, record)
     for (dataset, protocol, stage), members in sorted(groups.items()):
         learned = {method: record.functions[stage] for method, record in sorted(members.items())}

@@ -451,6 +451,28 @@ def test_cost_figures_mark_the_front_by_seconds_and_by_memory() -> None:
     ]
 
 
+def test_runs_for_the_clock_show_their_two_costs_and_nothing_they_learned() -> None:
+    costs = {"softmax": (2.0, 900.0), "mos-15": (3.4, 4000.0), "moc-15": (3.0, 950.0), "plif": (2.5, None)}
+    records = [
+        make_record(head=head, protocol="cost", costs={"seconds_per_epoch": seconds, "gpu_peak_mib": peak})
+        for head, (seconds, peak) in costs.items()
+    ]
+    with look():
+        ((_, figure),) = quality_against_cost(group(records), records)
+        assert list(functions([r.model_copy(update={"functions": learned()[0].functions}) for r in records])) == []
+    (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (
+        "training seconds an epoch (NVIDIA H200)",
+        "peak of memory, MiB (NVML, process)",
+    )
+    points = {c.get_label(): (c.lines[0].get_xdata()[0], c.lines[0].get_ydata()[0]) for c in axes.containers}
+    assert points == {
+        "awd-lstm/softmax, n = 1": (2.0, 900.0),
+        "awd-lstm/moc-15, n = 1": (3.0, 950.0),
+        "awd-lstm/mos-15, n = 1": (3.4, 4000.0),
+    }
+
+
 @given(st.floats(1e-6, 1e6), st.floats(1.001, 1e9))
 def test_ticks_of_a_logarithmic_axis_are_few_and_inside(low: float, ratio: float) -> None:
     ticks = log_ticks(low, low * ratio)
