@@ -64,9 +64,10 @@ def _measured(question: Question) -> Answer:
     cell = next((cell for cell in question.section if number.answered_by(cell.task, cell.method)), None)
     if cell is None:
         return Answer(Summary(0), None)
-    if metric == "seconds_per_epoch":
-        seconds = costs(cell.records).seconds_per_epoch
-        ours = Summary(0) if seconds is None else summarize([seconds])
+    if metric in ("seconds_per_epoch", "gpu_peak_mib"):
+        took = costs(cell.records)
+        cost = took.seconds_per_epoch if metric == "seconds_per_epoch" else took.peak_mib
+        ours = Summary(0) if cost is None else summarize([cost])
     else:
         names = _OUR_NAMES.get(metric, (metric.replace(_SAME_AS, "rank_"),))
         ours = next((found for name in names if (found := cell.summary(question.split, name)).n), Summary(0))
