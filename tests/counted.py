@@ -1,0 +1,18 @@
+"""What work takes, counted: the same on every machine, which no clock is."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Function calls that some work makes, those into C left out."""
+    calls = itertools.count()
+    sys.setprofile(lambda _frame, event, _argument: next(calls) if event == "call" else None)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return next(calls)
