@@ -119,6 +119,9 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
 def _averaging(rule: AveragingMatters, evidence: Evidence) -> Iterator[Finding]:
     for cell in evidence.cells:
         starts = averaging_starts(cell, rule.metric)
+        # The trigger may never come: a start that some seeds lack would be judged by fewer runs than the others.
+        seeds = max(map(len, starts.values()), default=0)
+        starts = {name: by_seed for name, by_seed in starts.items() if len(by_seed) == seeds}
         if not fnmatchcase(cell.head, rule.head) or len(starts) < 2:
             continue
         means = {name: summarize(list(by_seed.values())).mean or 0.0 for name, by_seed in starts.items()}

@@ -532,6 +532,7 @@ def test_the_start_of_averaging_against_the_head(starts: float, other: float, ou
     # The seeds differ by far more than the starts: the effect is paired, so that this hides nothing.
     spread = (0.0, 0.02, -0.02)
     base = [{"ppl": 60 + s, "ppl@62": 60 + s - starts + n, "ppl_raw": 70.0} for s, n in zip(spread, noise, strict=True)]
+    base[1]["ppl@nt"] = 90.0  # of one seed alone: no start that the others could be set against
     heads = [{"ppl": 60 - other + s} for s in spread]
     finding = only(rule, [*tracked("softmax", *base), *tracked("plif", *heads)])
     assert (finding.outcome, finding.why) == (outcome, why)
