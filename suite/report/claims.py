@@ -80,6 +80,7 @@ class Equal(_Pair):
     rule: Literal["equal"]
     margin: PositiveFloat = 0.005
     or_higher: bool = Field(False, description="only an interval below the margin speaks against it: no gain")
+    or_lower: bool = Field(False, description="only an interval above the margin speaks against it: as well, or better")
 
 
 class _RankAndGain(Strict):

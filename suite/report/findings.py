@@ -108,9 +108,9 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
         outcome, why = Outcome.OPEN, f"the interval reaches beyond ± {100 * rule.margin:g} %"
         if found.low is None or found.high is None:
             why = ONE_SEED
-        elif -margin <= found.low and (found.high <= margin or rule.or_higher):
+        elif (found.low >= -margin or rule.or_lower) and (found.high <= margin or rule.or_higher):
             outcome, why = Outcome.HOLDS, ""
-        elif found.high < -margin or (found.low > margin and not rule.or_higher):
+        elif (found.high < -margin and not rule.or_lower) or (found.low > margin and not rule.or_higher):
             outcome, why = Outcome.FAILS, ""
         text = f"{said(cell, other, rule.metric, found)}; margin ± {formatting.metric(margin, rule.metric)}"
         yield about(cell, text, outcome, other.records, why)
