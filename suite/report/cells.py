@@ -8,6 +8,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from suite.records.fields import leaves
@@ -16,6 +17,7 @@ from suite.records.record import Record
 from suite.report.compare import Summary, summarize
 from suite.spec.run_spec import canonical_json
 
+FOR_THE_CLOCK = ("cost", "speed-*")
 # The first of these that a section has is what its rows are compared by.
 _SHOWN_DIFFERENCES = 3
 
@@ -28,6 +30,11 @@ class SectionKey(NamedTuple):
     dataset: str
     protocol: str
     stage: str
+
+    @property
+    def for_the_clock(self) -> bool:
+        """Whether the runs are for time and memory, and far too short for what they learn to mean anything."""
+        return any(fnmatchcase(self.protocol, one) for one in FOR_THE_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)

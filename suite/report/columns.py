@@ -57,12 +57,13 @@ def columns(section: Section) -> list[Column]:
     for split in section.splits:
         add(f"published {split}", partial(_published, key=f"{split}.{name}"), right=True, rank=rank_of(split, 11))
     add("source", lambda row: formatting.source(row.published), rank=13)
-    for split in section.splits:
-        add(f"ours {split}", partial(_ours, split=split, name=name), right=True, rank=rank_of(split, 12))
-    compared = section.splits[-1]
-    title = "above floor" if section.has_floor else f"Δ {compared}"
-    add(title, lambda row: _delta(row, name, compared), right=True)
-    add("95 % interval", lambda row: formatting.interval((row.ours or {}).get(row.split), name), right=True, rank=7)
+    if not section.key.for_the_clock:
+        for split in section.splits:
+            add(f"ours {split}", partial(_ours, split=split, name=name), right=True, rank=rank_of(split, 12))
+        compared = section.splits[-1]
+        title = "above floor" if section.has_floor else f"Δ {compared}"
+        add(title, lambda row: _delta(row, name, compared), right=True)
+        add("95 % interval", lambda row: formatting.interval((row.ours or {}).get(row.split), name), right=True, rank=7)
     add("verdict", lambda row: row.verdict or formatting.DASH)
     add("mode match", lambda row: _secondary(row, "mode_match"), right=True)
     if any(row.secondary and "rank" in row.secondary for row in section.rows):

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, costs, flattened, measured
+from suite.report.cells import FOR_THE_CLOCK, Cell, CellCosts, costs, flattened, measured
 from suite.report.columns import budget
 from suite.report.compare import Summary
 from suite.spec.run_spec import canonical_json
@@ -19,7 +19,7 @@ from suite.spec.run_spec import canonical_json
 SPLITS = ("test", "valid")
 # Protocols whose runs are for the clock or for a comparison of arithmetic, and far too short to say what a head is good
 # for.
-NOT_OF_QUALITY = ("cost", "speed-*", "precision")
+NOT_OF_QUALITY = (*FOR_THE_CLOCK, "precision")
 ONE_SEED = "fewer than two seeds a side give no interval"
 Share = Literal["dataset", "encoder", "encoder-label", "encoder-name", "precision", "batch"]
 

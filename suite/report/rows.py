@@ -180,13 +180,18 @@ def _section(
         for cell in cells
         if not any(number.answered_by(cell.task, cell.method) for number in numbers)
     ]
-    rows += sorted(own, key=lambda row: _score(row, metric))
+    rows += sorted(own, key=_seconds if key.for_the_clock else lambda row: _score(row, metric))
     return Section(key, metric, splits, tuple(rows), tuple(_short(key, metric, run, sources) for run in short))
 
 
 def _score(row: Row, metric: str) -> tuple[bool, float]:
     mean = (row.ours or {}).get(row.split, Summary(0)).mean
     return mean is None, (0.0 if mean is None else -mean if metric in HIGHER_IS_BETTER else mean)
+
+
+def _seconds(row: Row) -> tuple[bool, float]:
+    seconds = row.costs.seconds_per_epoch if row.costs else None
+    return seconds is None, seconds or 0.0
 
 
 def _row(

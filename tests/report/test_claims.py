@@ -360,6 +360,20 @@ def test_no_gain(ours: Sequence[float], outcome: Outcome) -> None:
         assert [finding.outcome for finding in find(rule, Evidence.of(records))] == [outcome] * count
 
 
+@pytest.mark.parametrize(
+    ("ours", "outcome"),
+    [
+        ((60.0, 60.01, 59.99), Outcome.HOLDS),
+        ((55.0, 55.01, 54.99), Outcome.HOLDS),  # better is as well
+        ((65.0, 65.01, 64.99), Outcome.FAILS),
+        ((55.0, 65.0, 60.0), Outcome.OPEN),
+    ],
+)
+def test_as_well(ours: Sequence[float], outcome: Outcome) -> None:
+    rule = Equal(rule="equal", heads=["softmax"], than="mos-15", margin=0.005, or_lower=True)
+    assert only(rule, [*seeds(*ours, head="softmax"), *seeds(60.0, 60.01, 59.99, head="mos-15")]).outcome is outcome
+
+
 def test_both_encoders_must_be_meant() -> None:
     rule = Equal(
         rule="equal", heads=["softmax"], than="mos-*", encoders=["matched-*"], at_most_size=1.1,

@@ -22,7 +22,7 @@ from suite.report.compare import Verdict
 from suite.report.files import csv_text, rows
 from suite.report.leaderboard import Leaderboard, build, merge_tables
 from suite.report.rows import FLOOR, Row
-from suite.report.table import columns, markdown, terminal
+from suite.report.table import columns, heading, markdown, terminal
 from suite.report.tasks import TaskInfo
 from suite.spec.task import Deviation
 
@@ -127,6 +127,19 @@ def test_smoke_and_short_runs_stand_apart(scope: str) -> None:
     assert "**Smoke and short runs (not comparable)**" in text
     assert "2 epochs, 500 steps" in text
     assert [entry["kind"] for entry in rows(board)] == ["published", scope]
+
+
+def test_runs_for_the_clock_show_no_perplexity_and_stand_by_their_time() -> None:
+    records = [
+        make_record(head=head, protocol="cost", test=test, costs={"seconds_per_epoch": seconds})
+        for head, test, seconds in (("mos-15", 150.0, 3.4), ("softmax", 200.0, 2.2))
+    ]
+    (section,) = build(records, []).sections
+    assert heading(section) == "ptb · cost · train (for the clock)"
+    shown = {column.title: column.cells for column in columns(section)}
+    assert shown["method"] == ("awd-lstm/softmax", "awd-lstm/mos-15")
+    assert shown["s/epoch"] == ("2.20", "3.40")
+    assert not [title for title in shown if title.startswith("ours")]
 
 
 def test_retired_versions_are_listed_and_not_counted() -> None:
