@@ -130,7 +130,7 @@ def test_no_attempt_asks_anything_of_the_gpu_while_another_records(
 
     def noted(real: Callable[[Meters], object]) -> Callable[[Meters], object]:
         def call(meters: Meters) -> object:
-            seen.append(TURNS._is_member())
+            seen.append(TURNS.is_member())
             return real(meters)
 
         return call

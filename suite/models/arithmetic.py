@@ -22,8 +22,7 @@ def arithmetic(recurrence: Arithmetic, head: Arithmetic) -> Iterator[None]:
     Only TF32 or float32 is a flag; half precision is a matter of dtypes, and what is left in float32 beside it may
     then use TF32, which rounds no more than half precision does.
     """
-    TURNS.acquire(_HELD)
-    try:
+    with TURNS.holding(_HELD):
         before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         torch.backends.cudnn.allow_tf32 = recurrence != "float32"
         torch.backends.cuda.matmul.allow_tf32 = head != "float32"
@@ -31,8 +30,6 @@ def arithmetic(recurrence: Arithmetic, head: Arithmetic) -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-    finally:
-        _HELD.release()
 
 
 def of_evaluation(precision: Precision) -> Arithmetic:

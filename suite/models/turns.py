@@ -33,27 +33,31 @@ class Turns:
 
     def rest(self) -> None:
         """Let a recording that waits go first. To be called between steps, with no lock held."""
-        if self._wanted and self._is_member():
+        if self._wanted and self.is_member():
             self._step_aside()
             self._go_on()
 
-    def acquire(self, lock: threading.RLock) -> None:
-        """Acquire the lock that recordings are made under; a thread that waits for it is not at work."""
-        if lock.acquire(blocking=False):
-            return
-        member = self._is_member()
-        if member:
-            self._step_aside()
-        lock.acquire()
-        if member:
-            # Nobody can be recording: that takes the lock.
-            with self._changed:
-                self._working += 1
+    @contextmanager
+    def holding(self, lock: threading.RLock) -> Iterator[None]:
+        """Hold the lock that recordings are made under; a thread that waits for it is not at work."""
+        if not lock.acquire(blocking=False):
+            member = self.is_member()
+            if member:
+                self._step_aside()
+            lock.acquire()
+            if member:
+                # Nobody can be recording: that takes the lock.
+                with self._changed:
+                    self._working += 1
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Record, once every other member is at rest. The caller holds the lock of :meth:`acquire`."""
-        mine = int(self._is_member())
+        """Record, once every other member is at rest. The caller is :meth:`holding` the lock."""
+        mine = int(self.is_member())
         with self._changed:
             self._wanted = True
             self._working -= mine
@@ -66,7 +70,8 @@ class Turns:
                 self._working += mine
                 self._changed.notify_all()
 
-    def _is_member(self) -> bool:
+    def is_member(self) -> bool:
+        """Whether this thread is one."""
         return getattr(self._members, "one", False)
 
     def _step_aside(self) -> None:

@@ -53,7 +53,7 @@ def averaging_markdown(cells: Sequence[Cell], records: str = "records") -> str:
             here = [cell for cell in cells if cell.key == key and len(averaging_starts(cell, metric)) > 1]
             if not here:
                 continue
-            title = formatting.METRIC_TITLES.get(metric, metric)
+            title = formatting.metric_title(metric)
             parts += [
                 f"### {formatting.escape(' · '.join(key))} ({title}, test)",
                 render_table(_columns(here, metric), "pipe"),

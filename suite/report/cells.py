@@ -17,7 +17,9 @@ from suite.records.record import Record
 from suite.report.compare import Summary, summarize
 from suite.spec.run_spec import canonical_json
 
-FOR_THE_CLOCK = ("cost", "speed-*")
+# Protocols whose runs are for the clock, or for a comparison of arithmetic.
+_FOR_THE_CLOCK = ("cost", "speed-*")
+_NOT_OF_QUALITY = (*_FOR_THE_CLOCK, "precision")
 # The first of these that a section has is what its rows are compared by.
 _SHOWN_DIFFERENCES = 3
 
@@ -33,8 +35,13 @@ class SectionKey(NamedTuple):
 
     @property
     def for_the_clock(self) -> bool:
-        """Whether the runs are for time and memory, and far too short for what they learn to mean anything."""
-        return any(fnmatchcase(self.protocol, one) for one in FOR_THE_CLOCK)
+        """Whether the runs are for time and memory alone."""
+        return any(fnmatchcase(self.protocol, one) for one in _FOR_THE_CLOCK)
+
+    @property
+    def of_quality(self) -> bool:
+        """Whether the runs train long enough for what they learn to say what a head is good for."""
+        return not any(fnmatchcase(self.protocol, one) for one in _NOT_OF_QUALITY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ def costs_sentence(
 ) -> str:
     """``points`` are method, mean of the metric and seconds an epoch; ``front`` the methods of the Pareto front."""
     best, fastest = min(points, key=lambda point: point[1]), min(points, key=lambda point: point[2])
-    title = formatting.METRIC_TITLES.get(metric, metric)
+    title = formatting.metric_title(metric)
 
     def said(point: tuple[str, float, float]) -> str:
         return f"{point[0]} with {formatting.metric(point[1], metric)} at {formatting.cost(point[2])} s"
@@ -101,7 +101,7 @@ def heads_sentence(shapes: Mapping[tuple[int, ...], Sequence[Mapping[str, Any]]]
 
 def forest_sentence(dataset: str, metric: str, lines: Sequence[tuple[str, str]]) -> str:
     """``lines`` are what each is of and what it says."""
-    title = formatting.METRIC_TITLES.get(metric, metric)
+    title = formatting.metric_title(metric)
     said = "; ".join(f"{of}: {what}" for of, what in lines)
     return f"Ours against published {title} on {dataset}, a line for each number that a run of ours answers. {said}."
 
@@ -113,7 +113,7 @@ def experts_sentence(
     ranks: Mapping[str, Mapping[int, float]],
 ) -> str:
     """``quality`` and ``ranks`` are means by line and number of experts; a line's fewest and most experts speak."""
-    title = formatting.METRIC_TITLES.get(metric, metric)
+    title = formatting.metric_title(metric)
     parts = []
     for name, values in quality.items():
         found = [f"{title} {formatting.metric(values[k], metric)} with {k}" for k in _ends(values)]

@@ -27,7 +27,7 @@ from suite.report.compare import Summary, difference, summarize
 from suite.report.evidence import Evidence, Finding, Outcome, about, distinct
 from suite.report.findings_cost import cost_ratio
 from suite.report.findings_rank import full_rank, rank_and_gain, rank_bound
-from suite.report.pairing import ONE_SEED, fits, matches, of_quality, pairs, said, undecided, values, with_interval
+from suite.report.pairing import ONE_SEED, fits, matches, pairs, said, undecided, values, with_interval
 
 
 class Judgement(StrEnum):
@@ -86,7 +86,7 @@ def _judged_pairs(rule: Compare | Equal, evidence: Evidence) -> Iterator[tuple[C
         meant = matches(cell.key.dataset, rule.datasets) and all(
             matches(one.encoder, rule.encoders) and values(one, rule.metric) for one in (cell, other)
         )
-        if meant and of_quality(cell) and fits(cell, other, rule.at_most_size):
+        if meant and cell.key.of_quality and fits(cell, other, rule.at_most_size):
             yield cell, other
 
 

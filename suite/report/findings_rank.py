@@ -10,7 +10,7 @@ from suite.report.cells import Cell, SectionKey
 from suite.report.claims import FullRank, RankAbove, RankAtMost, RankNotNecessary, RankNotSufficient
 from suite.report.compare import difference
 from suite.report.evidence import Evidence, Finding, Outcome, about
-from suite.report.pairing import SPLITS, fits, matches, of_quality, output_dimension, pairs, said, undecided, values
+from suite.report.pairing import SPLITS, fits, matches, output_dimension, pairs, said, undecided, values
 
 
 def rank_bound(rule: RankAtMost | RankAbove, evidence: Evidence) -> Iterator[Finding]:
@@ -50,7 +50,11 @@ def rank_and_gain(rule: RankNotSufficient | RankNotNecessary, evidence: Evidence
     for cell, other in pairs(evidence.cells, rule.heads, rule.than, rule.same, evidence.apart):
         ranks, base = values(cell, rule.rank), values(other, rule.rank)
         ours, theirs = values(cell, rule.metric), values(other, rule.metric)
-        if not (ranks and base and ours and theirs) or not of_quality(cell) or not fits(cell, other, rule.at_most_size):
+        if (
+            not (ranks and base and ours and theirs)
+            or not cell.key.of_quality
+            or not fits(cell, other, rule.at_most_size)
+        ):
             continue
         higher = min(ranks) >= rule.times * max(base)
         found = difference(ours, theirs)

@@ -17,6 +17,11 @@ UNITS = {"mode_match": " points"}
 METRIC_TITLES = {"ppl": "perplexity", "bpc": "bits per character", "kl": "KL divergence, nats"}
 
 
+def metric_title(name: str) -> str:
+    """A metric in words, or as it is called."""
+    return METRIC_TITLES.get(name, name)
+
+
 def clean(text: str) -> str:
     """Text on one line with nothing a terminal would obey; records and baselines may come from elsewhere."""
     return printable(text).replace("\n", " ").strip()

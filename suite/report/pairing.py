@@ -11,15 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import FOR_THE_CLOCK, Cell, CellCosts, costs, flattened, measured
+from suite.report.cells import Cell, CellCosts, costs, flattened, measured
 from suite.report.columns import budget
 from suite.report.compare import Summary
 from suite.spec.run_spec import canonical_json
 
 SPLITS = ("test", "valid")
-# Protocols whose runs are for the clock or for a comparison of arithmetic, and far too short to say what a head is good
-# for.
-NOT_OF_QUALITY = (*FOR_THE_CLOCK, "precision")
 ONE_SEED = "fewer than two seeds a side give no interval"
 Share = Literal["dataset", "encoder", "encoder-label", "encoder-name", "precision", "batch"]
 
@@ -88,7 +85,7 @@ _SHARED: Mapping[Share, Callable[[Cell], str]] = {
     "dataset": lambda cell: canonical_json(cell.records[0].spec["dataset"]),
     "encoder": lambda cell: canonical_json(cell.records[0].spec["encoder"]),
     "encoder-label": lambda cell: cell.encoder,
-    "encoder-name": lambda cell: canonical_json(cell.records[0].spec["encoder"]["name"]),
+    "encoder-name": lambda cell: str(cell.records[0].spec["encoder"]["name"]),
     "precision": lambda cell: cell.precision,
     "batch": lambda cell: canonical_json(cell.records[0].spec["recipe"].get("batch_size")),
 }
@@ -176,16 +173,6 @@ def fits(cell: Cell, other: Cell, bound: float | None) -> bool:
         return True
     sizes = cell.parameters, other.parameters
     return sizes[0] is not None and sizes[1] is not None and sizes[0] <= bound * sizes[1]
-
-
-def of_quality(cell: Cell) -> bool:
-    """Whether a cell's perplexity is meant to be compared between heads."""
-    return trained_for_quality(cell.key.protocol)
-
-
-def trained_for_quality(protocol: str) -> bool:
-    """Whether runs of a protocol train long enough for what they learn to mean anything."""
-    return not matches(protocol, NOT_OF_QUALITY)
 
 
 def matches(label: str, globs: Sequence[str]) -> bool:

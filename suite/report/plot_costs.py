@@ -16,13 +16,12 @@ from suite.report import formatting
 from suite.report.cells import Cell, CellCosts, SectionKey, costs
 from suite.report.compare import Summary, summarize
 from suite.report.descriptions import costs_sentence
-from suite.report.pairing import of_quality, values
+from suite.report.pairing import values
 from suite.report.plotting import COLOURS, MARKERS, new_figure, plain_log
 from suite.report.worth import step, steps
 
 # The synthetic experiment has its own maps.
 _METRICS = ("ppl", "bpc")
-_PEAK = "peak MiB"
 
 
 class Point(NamedTuple):
@@ -50,8 +49,7 @@ def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> It
         metric = next((name for name in _METRICS if any(values(cell, name) for cell in here)), None)
         timed = _timed([cell for cell in here if metric and values(cell, metric)], records)
         if metric and len(timed) > 1:
-            figure = _figure(key, metric if of_quality(here[0]) else _PEAK, timed)
-            yield f"cost-{key.dataset}-{key.protocol}-{key.stage}", figure
+            yield f"cost-{key.dataset}-{key.protocol}-{key.stage}", _figure(key, metric, timed)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -89,28 +87,30 @@ def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]
     for cell, took in timed:
         apart = f" ({'; '.join(cell.difference)})" if cell.difference else ""
         peak = took.peak_mib if took.peak_source == source else None
-        quality = summarize(values(cell, metric) if metric != _PEAK else [] if peak is None else [peak])
+        quality = summarize(values(cell, metric)) if key.of_quality else summarize([] if peak is None else [peak])
         points.append(Point(f"{cell.method}{apart}", quality, took.seconds_per_epoch or 0.0, peak))
     points = sorted((p for p in points if p.quality.n), key=lambda point: (point.seconds, point.name))
-    with_memory = metric != _PEAK and sources.count(source) > 1
+    memory = f"peak of memory, MiB ({source})"
+    if key.of_quality:
+        what, title = metric, f"{formatting.metric_title(metric)}, mean and 95 % interval"
+        beaten, with_memory = "is as good and as cheap (Pareto)", sources.count(source) > 1
+    else:
+        what, title, beaten, with_memory = "peak MiB", memory, "takes as little of both", False
     figure = new_figure(9.6 if with_memory else 7.2, 0.24 * max(0, len(points) - 8) + 4.6)
     grid: list[Axes] = figure.subplots(1, 1 + with_memory, sharey=True, squeeze=False)[0].tolist()
     _panel(grid[0], points, lambda point: point.seconds)
     grid[0].set_xlabel(f"training seconds an epoch ({timed[0][1].device})")
     grid[0].set_ylim(*_span(points))
     grid[0].ticklabel_format(axis="y", useOffset=False)
-    memory = f"peak of memory, MiB ({source})"
-    quality_title = f"{formatting.METRIC_TITLES.get(metric, metric)}, mean and 95 % interval"
-    grid[0].set_ylabel(memory if metric == _PEAK else quality_title)
+    grid[0].set_ylabel(title)
     if with_memory:
         _panel(grid[1], points, lambda point: point.peak_mib)
         grid[1].set_xlabel(memory)
-    beaten = "takes as little of both" if metric == _PEAK else "is as good and as cheap (Pareto)"
     figure.suptitle(f"{' · '.join(key)}\nfilled, on the line: no other {beaten}", fontsize=10)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="outside right center")
     best = [points[index].name for index in front([(point.seconds, point.mean) for point in points])]
-    figure.set_label(costs_sentence(" · ".join(key), metric, [(p.name, p.mean, p.seconds) for p in points], best))
+    figure.set_label(costs_sentence(" · ".join(key), what, [(p.name, p.mean, p.seconds) for p in points], best))
     return figure
 
 

@@ -81,7 +81,7 @@ def _figure(key: SectionKey, metric: str, lines: Mapping[str, Line]) -> Figure:
     shown = [rank for rank, found in ranks.items() if any(found.values())]
     figure = new_figure(4.6 + 3.4 * len(shown), 3.9)
     panels: list[Axes] = figure.subplots(1, 1 + len(shown), squeeze=False)[0].tolist()
-    title = formatting.METRIC_TITLES.get(metric, metric)
+    title = formatting.metric_title(metric)
     _panel(panels[0], quality, f"{title}, mean and 95 % interval")
     for axes, rank in zip(panels[1:], shown, strict=True):
         _panel(axes, ranks[rank], _RANKS[rank])

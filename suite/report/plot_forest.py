@@ -124,7 +124,7 @@ def _forest(dataset: str, metric: str, answers: Sequence[Answer]) -> Figure:
     axes.grid(False, axis="y")
     axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
     better = "higher" if metric in HIGHER_IS_BETTER else "lower"
-    title = formatting.METRIC_TITLES.get(metric, metric)
+    title = formatting.metric_title(metric)
     axes.set_xlabel(f"ours against published, % of the published {title} ({better} is better)")
     figure.suptitle(f"{dataset}: ours / published {title}", fontsize=10)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=3, fontsize=7.5)

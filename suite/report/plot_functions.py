@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suite.records.record import Record
+from suite.report.cells import SectionKey
 from suite.report.descriptions import functions_sentence
-from suite.report.pairing import trained_for_quality
 from suite.report.plotting import line_look, new_figure
 
 # The part of the logits, half on either side, that lies beyond the thick part of a line.
@@ -22,11 +22,12 @@ Function = Sequence[Sequence[float]]
 
 def functions(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
     """One figure a dataset, protocol and stage, a line a method: its lowest seed that has a function."""
-    groups: dict[tuple[str, str, str], dict[str, Record]] = defaultdict(dict)
+    groups: dict[SectionKey, dict[str, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.scope != "full", record.seed, record.run_key)):
         for stage, triples in record.functions.items():
-            if len(triples) > 2 and trained_for_quality(record.task.protocol):
-                groups[record.labels.dataset, record.task.protocol, stage].setdefault(record.labels.method, record)
+            key = SectionKey(record.labels.dataset, record.task.protocol, stage)
+            if len(triples) > 2 and key.of_quality:
+                groups[key].setdefault(record.labels.method, record)
     for (dataset, protocol, stage), members in sorted(groups.items()):
         learned = {method: record.functions[stage] for method, record in sorted(members.items())}
         yield f"function-{dataset}-{protocol}-{stage}", _functions(f"{dataset} · {protocol} · {stage}", learned)

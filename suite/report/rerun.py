@@ -71,7 +71,7 @@ class Partial:
         """``last validation perplexity 78.33``; empty where its curve has none."""
         if self.metric is None or self.value is None:
             return ""
-        title = formatting.METRIC_TITLES.get(self.metric, self.metric)
+        title = formatting.metric_title(self.metric)
         return f"last validation {title} {formatting.metric(self.value, self.metric)}"
 
     @property

@@ -104,9 +104,7 @@ def second_hand_lines(board: Leaderboard) -> list[str]:
 
 def heading(section: Section) -> str:
     """``ptb · nt-asgd · train (perplexity)``."""
-    title = (
-        "for the clock" if section.key.for_the_clock else formatting.METRIC_TITLES.get(section.metric, section.metric)
-    )
+    title = "for the clock" if section.key.for_the_clock else formatting.metric_title(section.metric)
     protocol, stage = (
         f"{what} unstated" if said == "unstated" else said
         for what, said in (("protocol", section.key.protocol), ("stage", section.key.stage))

@@ -13,7 +13,7 @@ from suite.report import formatting
 from suite.report.cells import Cell, SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
-from suite.report.pairing import Apart, cost_pair, of_quality, pairs, values, with_interval
+from suite.report.pairing import Apart, cost_pair, pairs, values, with_interval
 from suite.report.table import link_definitions, render_table
 from suite.spec.run_spec import canonical_json
 
@@ -91,7 +91,7 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
             seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
             if both[0].peak_mib and both[1].peak_mib and both[0].peak_source == both[1].peak_source:
                 memory = both[0].peak_mib / both[1].peak_mib
-        change = difference(values(cell, metric), values(base, metric)) if of_quality(cell) else Summary(0)
+        change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
         found.append(Worth(cell, base, metric, change, seconds, memory, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
@@ -146,7 +146,7 @@ def worth_markdown(found: Sequence[Worth], records: str | None = "records", most
 
 
 def _title(key: SectionKey, metric: str) -> str:
-    return f"{' · '.join(key)} ({formatting.METRIC_TITLES.get(metric, metric)})"
+    return f"{' · '.join(key)} ({formatting.metric_title(metric)})"
 
 
 def _columns(found: Sequence[Worth]) -> list[Column]:

@@ -35,14 +35,10 @@ def test_nobody_works_while_one_records() -> None:
                     record(number)
 
     def record(number: int) -> None:
-        turns.acquire(lock)
-        try:
-            with turns.alone():
-                for _ in range(5):
-                    seen.append((number, list(at_work)))
-                    time.sleep(1e-4)
-        finally:
-            lock.release()
+        with turns.holding(lock), turns.alone():
+            for _ in range(5):
+                seen.append((number, list(at_work)))
+                time.sleep(1e-4)
 
     together(*(lambda number=number: run(number) for number in range(5)))
     assert len(seen) == 5 * 4 * 5
@@ -54,21 +50,17 @@ def test_who_waits_for_the_lock_or_has_ended_is_not_waited_for() -> None:
     turns, lock, holding, ended = Turns(), threading.RLock(), threading.Event(), threading.Event()
 
     def records() -> None:
-        with turns.member():
-            turns.acquire(lock)
-            try:
-                holding.set()
-                assert ended.wait(10)
-                with turns.alone():
-                    pass
-            finally:
-                lock.release()
+        with turns.member(), turns.holding(lock):
+            holding.set()
+            assert ended.wait(10)
+            with turns.alone():
+                pass
 
     def waits_for_the_lock() -> None:
         with turns.member():
             assert holding.wait(10)
-            turns.acquire(lock)
-            lock.release()
+            with turns.holding(lock):
+                pass
             turns.rest()
 
     def ends() -> None:
@@ -95,9 +87,5 @@ def test_a_member_that_fails_lets_the_others_go_on() -> None:
 def test_a_single_run_needs_no_membership_and_may_hold_the_lock_twice() -> None:
     turns, lock = Turns(), threading.RLock()
     turns.rest()
-    for _ in range(2):
-        turns.acquire(lock)
-    with turns.alone():
+    with turns.holding(lock), turns.holding(lock), turns.alone():
         pass
-    for _ in range(2):
-        lock.release()
