@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from suite.kernels import cuda_source
+from suite.models.arithmetic import arithmetic
 from suite.models.dropout import locked_dropout
+from suite.models.encoders import lstm as stacks
+from suite.models.encoders.lstm import AwdLstm
 from suite.models.encoders.recurrence import Kernels, lstm_layer, own_kernels, room
 
 pytestmark = [
@@ -131,3 +134,25 @@ def test_who_runs_what() -> None:
         assert not own(torch.float32, 640)
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(10, 1000), (1, 70)])
+def test_evaluation_takes_the_kernels_and_says_what_cudnn_says(
+    batch: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    device = torch.device("cuda", torch.cuda.current_device())
+    model = AwdLstm(1000, embedding=280, hidden=[960, 620]).to(device).eval()
+    words = torch.randint(1000, (steps, batch), device=device)
+    with torch.no_grad(), arithmetic("tf32", "tf32"):
+        ours = model(words, model.initial_state(batch, device))
+        repeated = model(words, model.initial_state(batch, device))
+        monkeypatch.setattr(stacks, "evaluated_layer", lambda *_: None)
+        theirs = model(words, model.initial_state(batch, device))
+    with torch.no_grad(), arithmetic("float32", "float32"):
+        truth = model(words, model.initial_state(batch, device))
+    assert torch.equal(ours.output, repeated.output)
+    mine, other = (float((found.output - truth.output).norm() / truth.output.norm()) for found in (ours, theirs))
+    assert 0 < mine <= 1.2 * other + 1e-4, "0: the kernels did not run, whose arithmetic is TF32"
+    for found, expected in zip(ours.state, truth.state, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)

@@ -10,6 +10,7 @@ from kernels.cuda_on_cpu import Kernel, compiled, needs_compiler
 from torch import Tensor
 
 from suite.kernels import cuda_source
+from suite.models.encoders import recurrence
 from suite.models.encoders.recurrence_persistent import Plan, persistent_layer
 from suite.models.encoders.recurrence_weights import Sizes
 
@@ -73,3 +74,37 @@ def test_the_kernels_compute_an_lstm_and_its_gradients(
     for name, expected, value, same in zip(("y", "h", "c", "x", "w", "r", "b", "b"), truth, found, again, strict=True):
         assert (value - expected).norm() <= 6 * ROUNDING[dtype] * expected.norm(), name
         assert torch.equal(value, same), name
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_a_segment_is_evaluated_in_pieces_that_carry_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    def layer(x: Tensor, *arguments: object, **options: object) -> tuple[Tensor, Tensor, Tensor]:
+        lengths.append(x.shape[0])
+        return lstm_layer(x, *arguments, **options)
+
+    lstm_layer = recurrence.lstm_layer
+    monkeypatch.setattr(recurrence, "_PIECE", 3)
+    monkeypatch.setattr(recurrence, "lstm_layer", layer)
+
+    def layout(hidden: int, batch: int, dtype: torch.dtype, *_: object, **__: object) -> Plan:
+        return Plan(dtype, hidden, batch, 4, 2)
+
+    monkeypatch.setattr(recurrence, "own_kernels", layout)
+    torch.manual_seed(5)
+    weights = list(torch.nn.LSTM(5, 14).parameters())
+    x, h, c = torch.randn(8, 2, 5), torch.randn(1, 2, 14), torch.randn(1, 2, 14)
+    with torch.no_grad():
+        found = recurrence.evaluated_layer(x, h, c, weights)
+        whole = torch.lstm(x, [h, c], weights, True, 1, 0.0, False, False, False)
+    assert lengths == [3, 3, 2]
+    assert found is not None
+    for part, expected in zip(found, whole, strict=True):
+        torch.testing.assert_close(part, expected, rtol=5e-3, atol=5e-3)
+
+
+def test_a_layer_that_the_kernels_cannot_run_is_left_to_cudnn() -> None:
+    x, h, c = torch.randn(2, 1, 3), torch.zeros(1, 1, 2), torch.zeros(1, 1, 2)
+    weights = [torch.randn(8, 3), torch.randn(8, 2), torch.randn(8), torch.randn(8)]
+    assert recurrence.evaluated_layer(x, h, c, weights) is None

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from suite.models.dropout import Layout, draw_mask, dropout, locked_dropout, word_dropout_embedding
 from suite.models.encoders.base import Encoded, Encoder, State
-from suite.models.encoders.recurrence import lstm_layer, room
+from suite.models.encoders.recurrence import evaluated_layer, lstm_layer, room
 from suite.spec.types import PositiveInt, Probability
 
 INIT_RANGE = 0.1
@@ -52,6 +52,10 @@ class _Stack(Encoder):
         # Also in evaluation mode where gradients are wanted (dynamic evaluation), which torch's own refuses on a GPU.
         if x.is_cuda and torch.is_grad_enabled():
             return list(lstm_layer(x, h, c, weights, mask, scale, crowded=self.crowded))
+        if x.is_cuda and mask is None:
+            found = evaluated_layer(x, h, c, weights, self.crowded)
+            if found is not None:
+                return list(found)
         if mask is not None:
             weights[1] = weights[1] * mask * scale
         weights = [w.to(x.dtype) for w in weights]

@@ -30,6 +30,7 @@ _WHOLE = 4  # units in the 16 bytes that rows of the suite's kernels are made of
 _BATCH = 8
 _ROUNDED = {torch.float16: 128, torch.bfloat16: 64}
 _OURS = 16
+_PIECE = 128  # time steps
 
 
 def room(features: int, batch: int, dtype: torch.dtype, device: torch.device, kernels: Kernels | None = None) -> Layout:
@@ -162,3 +163,20 @@ def lstm_layer(
     sizes = Sizes(inputs, hidden, wide, wider)
     y, last_h, last_c = _CudnnLstm.apply(x, h, c, sizes, mask, scale, *weights)  # type: ignore[no-untyped-call]
     return y, last_h, last_c
+
+
+def evaluated_layer(
+    x: Tensor, h: Tensor, c: Tensor, weights: list[Tensor], crowded: bool = False
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """:func:`lstm_layer` where no gradient is wanted, by the suite's kernels; None where these cannot run the layer.
+
+    In pieces, so that a long segment takes no more memory than a short one: the kernels keep the gates of every step.
+    """
+    whole = _up(room(weights[1].shape[1], x.shape[1], x.dtype, x.device).features, _WHOLE)
+    if own_kernels(whole, x.shape[1], x.dtype, x.device, crowded=crowded) is None:
+        return None
+    outputs = []
+    for piece in torch.split(x, _PIECE):
+        y, h, c = lstm_layer(piece, h, c, weights, None, 1.0, crowded=crowded)
+        outputs.append(y)
+    return torch.cat(outputs), h, c
