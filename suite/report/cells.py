@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from suite.records.fields import leaves
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
+from suite.report import formatting
 from suite.report.compare import Summary, summarize
 from suite.spec.run_spec import canonical_json
 
@@ -38,6 +39,10 @@ class SectionKey(NamedTuple):
         """Whether the runs are for time and memory alone."""
         return any(fnmatchcase(self.protocol, one) for one in _FOR_THE_CLOCK)
 
+    def scored_by(self, metric: str) -> str:
+        """What a table of the section is about, in words: a metric, or the clock alone."""
+        return "for the clock" if self.for_the_clock else formatting.metric_title(metric)
+
     @property
     def of_quality(self) -> bool:
         """Whether the runs train long enough for what they learn to say what a head is good for."""
@@ -50,7 +55,7 @@ class CellCosts:
 
     ``seconds_per_epoch`` is the median over runs, ``peak_mib`` their maximum and ``peak_source`` says of what.
     ``exclusive`` is False when no run could tell whether it was alone. ``other_devices`` counts the cell's devices
-    besides ``device``.
+    besides ``device``, and ``records`` are the runs that counted.
     """
 
     device: str | None = None
@@ -59,6 +64,7 @@ class CellCosts:
     peak_mib: float | None = None
     peak_source: str = ""
     exclusive: bool = False
+    records: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +267,7 @@ def costs(records: Sequence[Record]) -> CellCosts:
         peak_mib=max(peaks[source]) if source else None,
         peak_source=source,
         exclusive=sure,
+        records=tuple(counted),
     )
 
 

@@ -52,7 +52,7 @@ class Evidence:
     """Everything the rules may look at: cells of full runs, cells of shortened ones too, benchmark rows.
 
     What does not depend on how long a model was trained (the bound on a rank, the cost of an epoch) may be read off a
-    shortened run; perplexities may not.
+    shortened run; perplexities may not. A rank is, where only shortened runs took it: :attr:`longest`.
     """
 
     cells: Sequence[Cell]
@@ -70,6 +70,13 @@ class Evidence:
         long = [record for record in finished if record.scope != "smoke"]
         apart = Apart()
         return cls(group(full, flat=apart.flat), group(long, flat=apart.flat), benchmarks, apart)
+
+    @property
+    def longest(self) -> list[Cell]:
+        """The cells of full runs and, of methods that have none in a section, those of shortened ones."""
+        full = {(cell.key, cell.method) for cell in self.cells}
+        short = (cell for cell in self.with_short if cell.records[0].scope != "full")
+        return [*self.cells, *(cell for cell in short if (cell.key, cell.method) not in full)]
 
 
 def about(cell: Cell, text: str, outcome: Outcome, records: Sequence[Record] = (), why: str = "") -> Finding:

@@ -66,7 +66,8 @@ def _measured(question: Question) -> Answer:
         return Answer(Summary(0), None)
     if metric in ("seconds_per_epoch", "gpu_peak_mib"):
         took = costs(cell.records)
-        cost = took.seconds_per_epoch if metric == "seconds_per_epoch" else took.peak_mib
+        of_gpu = took.peak_mib if took.peak_source.startswith("NVML") else None
+        cost = took.seconds_per_epoch if metric == "seconds_per_epoch" else of_gpu
         ours = Summary(0) if cost is None else summarize([cost])
     else:
         names = _OUR_NAMES.get(metric, (metric.replace(_SAME_AS, "rank_"),))

@@ -194,9 +194,11 @@ def undecided(found: Summary) -> str:
 
 def place(cell: Cell) -> str:
     """``ptb · nt-asgd · train``, what sets the cell apart from its namesakes, and a shortened run's budget."""
-    apart = f" ({'; '.join(cell.difference)})" if cell.difference else ""
-    short = f", {budget(cell.records[0])}" if cell.records[0].scope == "short" else ""
-    return " · ".join(cell.key) + apart + short
+    short = cell.records[0].scope == "short"
+    # What shortened it is said in words.
+    parts = [said for said in cell.difference if not (short and said.startswith(("scope=", "recipe.budget.")))]
+    apart = f" ({'; '.join(parts)})" if parts else ""
+    return " · ".join(cell.key) + apart + (f", {budget(cell.records[0])}" if short else "")
 
 
 def said(cell: Cell, other: Cell, metric: str, found: Summary) -> str:

@@ -26,7 +26,7 @@ def by_experts(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
 
     A line has two numbers of experts or more. The rank's panels are there where a cell of the lines has a rank.
     """
-    for key in dict.fromkeys(cell.key for cell in cells):
+    for key in dict.fromkeys(cell.key for cell in cells if cell.key.of_quality):
         groups: dict[str, dict[int, Cell]] = defaultdict(dict)
         for cell in (cell for cell in cells if cell.key == key):
             experts = cell.records[0].spec["head"].get("experts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from tabulate import tabulate
@@ -59,8 +60,8 @@ def terminal(board: Leaderboard, width: int = 120) -> str:
 def markdown(board: Leaderboard, records: str = "records", most: int | None = None) -> str:
     """The leaderboard as Markdown: every column, published numbers that no section compares, and what failed.
 
-    ``records`` is the folder of the record files, seen from the file that the text goes into. A table of more than
-    ``most`` rows is left to the whole leaderboard, and only its size is said.
+    ``records`` is the folder of the record files, seen from the file that the text goes into. With ``most``, a table of
+    more rows and the shortened runs beside full ones are left to the whole leaderboard, and only their number is said.
     """
     parts = [formatting.escape(line, code=True) for line in (CAPTION, *second_hand_lines(board))]
     linked: list[Record] = []
@@ -71,6 +72,9 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
     for section in board.sections:
         if most is not None and gridded > most and section.metric == "kl":
             continue
+        left_out = 0
+        if most is not None and any(row.cell for row in section.rows):
+            left_out, section = len(section.short), replace(section, short=())
         parts.append(f"### {formatting.escape(heading(section))}")
         linked += [record for row in section.rows if row.cell for record in row.cell.records]
         linked += [row.record for row in section.short]
@@ -82,6 +86,9 @@ def markdown(board: Leaderboard, records: str = "records", most: int | None = No
             parts.append(render_table(columns(section), "pipe"))
         if section.short:
             parts += [f"**{SHORT_TITLE}**", render_table(short_columns(section), "pipe")]
+        if left_out:
+            runs = "One shortened run is" if left_out == 1 else f"{left_out} shortened runs are"
+            parts.append(f"{runs} in results/LEADERBOARD.md.")
         notes = [f"- {line}" for line in _notes(section, formatting.escape)]
         parts += ["\n".join(notes)] if notes else []
     if board.other:
@@ -104,7 +111,7 @@ def second_hand_lines(board: Leaderboard) -> list[str]:
 
 def heading(section: Section) -> str:
     """``ptb · nt-asgd · train (perplexity)``."""
-    title = "for the clock" if section.key.for_the_clock else formatting.metric_title(section.metric)
+    title = section.key.scored_by(section.metric)
     protocol, stage = (
         f"{what} unstated" if said == "unstated" else said
         for what, said in (("protocol", section.key.protocol), ("stage", section.key.stage))

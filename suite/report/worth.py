@@ -35,8 +35,8 @@ WORTH_CAPTION = (
 class Worth:
     """One head against the softmax: ``change`` is its metric minus the softmax's, ratios are to the softmax.
 
-    Runs made for the clock alone have costs and no change. ``sure`` is False where no run could tell whether it was
-    alone on the machine.
+    Runs made for the clock alone have costs and no change. ``timed`` are the runs behind the ratios, of both sides;
+    ``sure`` is False where none could tell whether it was alone on the machine.
     """
 
     cell: Cell
@@ -45,6 +45,7 @@ class Worth:
     change: Summary
     seconds: float | None
     memory: float | None
+    timed: tuple[Record, ...] = ()
     sure: bool = True
 
     @property
@@ -93,7 +94,8 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
                 memory = both[0].peak_mib / both[1].peak_mib
         change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
-        found.append(Worth(cell, base, metric, change, seconds, memory, sure))
+        behind = () if both is None or seconds is None else (*both[0].records, *both[1].records)
+        found.append(Worth(cell, base, metric, change, seconds, memory, behind, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
 
 
@@ -127,7 +129,8 @@ def step(record: Record) -> str:
 def worth_markdown(found: Sequence[Worth], records: str | None = "records", most: int | None = None) -> str:
     """One table a section; empty where no head stands beside a softmax. ``most`` as for the leaderboard.
 
-    Without ``records`` its links lead where the leaderboard of the same file says.
+    Without ``records`` its links lead where the leaderboard of the same file says, and the runs that were timed, which
+    it may leave out, are not named.
     """
     if not found:
         return ""
@@ -139,22 +142,24 @@ def worth_markdown(found: Sequence[Worth], records: str | None = "records", most
     for key in dict.fromkeys(one.cell.key for one in found):
         here = [one for one in found if one.cell.key == key]
         long = most is not None and len(here) > most
-        table = f"{len(here):,} rows, in results/HEADS.md." if long else render_table(_columns(here), "pipe")
+        table = f"{len(here):,} rows, in results/HEADS.md." if long else render_table(_columns(here, records), "pipe")
         parts += [f"### {formatting.escape(_title(key, here[0].metric))}", table]
-    linked = [record for one in found for record in (*one.cell.records, *one.base.records)]
+    linked = [record for one in found for record in (*one.cell.records, *one.base.records, *one.timed)]
     return "\n\n".join([*parts, *(link_definitions(linked, records) if records else [])]) + "\n"
 
 
 def _title(key: SectionKey, metric: str) -> str:
-    return f"{' · '.join(key)} ({formatting.metric_title(metric)})"
+    return f"{' · '.join(key)} ({key.scored_by(metric)})"
 
 
-def _columns(found: Sequence[Worth]) -> list[Column]:
+def _columns(found: Sequence[Worth], records: str | None) -> list[Column]:
     def column(title: str, cells: Sequence[str], right: bool = True) -> Column:
         return Column(title, tuple(formatting.clean(cell) for cell in cells), right)
 
     metric = found[0].metric
-    links = tuple(link_cell(one.cell.records) for one in found)
+    links = {"record": tuple(link_cell(one.cell.records) for one in found)}
+    if records and any(one.timed for one in found):
+        links["timed by"] = tuple(link_cell(one.timed) for one in found)
     columns = [
         column("head", [one.cell.method for one in found], right=False),
         column("apart", ["; ".join(one.cell.difference) or formatting.DASH for one in found], right=False),
@@ -166,7 +171,8 @@ def _columns(found: Sequence[Worth]) -> list[Column]:
         column("memory", [_times(one.memory, one.sure) for one in found]),
         column("verdict", [one.verdict for one in found], right=False),
     ]
-    return [entry for entry in columns if not entry.empty] + [Column("record", links, markdown=links)]
+    named = [Column(title, cells, markdown=cells) for title, cells in links.items()]
+    return [entry for entry in columns if not entry.empty] + named
 
 
 def _quality(one: Worth) -> Summary:

@@ -149,6 +149,16 @@ def test_a_rank_counts_however_long_the_run_was_but_not_of_a_smoke_run() -> None
     rule = RankAtMost(rule="rank-at-most", heads=["softmax"])
     short = ranked("softmax", 400, {"dimension": 400}, scope="short", recipe={"budget": {"epochs": 5}})
     assert only(rule, [short]).place == "ptb · nt-asgd · train, 5 epochs"
+    longer = short.model_copy(update={"seed": 2, "run_key": "f" * 64, "spec": {**short.spec, "seed": 2}})
+    longer.spec["recipe"] = {**short.spec["recipe"], "budget": {"epochs": 9}}
+    both = find(rule, Evidence.of([short, longer]))
+    assert {one.place for one in both} == {f"ptb · nt-asgd · train, {epochs} epochs" for epochs in (5, 9)}
+    full = ranked("softmax", 399, {"dimension": 400})
+    elsewhere = ranked("softmax", 400, {"dimension": 400}, scope="short", protocol="short-120")
+    assert [one.place for one in find(rule, Evidence.of([short, full, elsewhere]))] == [
+        "ptb · nt-asgd · train",
+        "ptb · short-120 · train, 1 epoch",
+    ]
     assert list(find(rule, Evidence.of([ranked("softmax", 400, {"dimension": 400}, scope="smoke")]))) == []
     unknown = only(rule, [ranked("softmax", 400, {})])
     assert (unknown.outcome, unknown.why) == (Outcome.OPEN, "d is unknown")

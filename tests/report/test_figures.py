@@ -498,6 +498,8 @@ def test_lines_by_experts_hold_what_differs_in_nothing_else() -> None:
     assert list(lines["awd-lstm/mos"].get_ydata()) == pytest.approx([59.15, 57.15])
     assert [list(bars.lines[0].get_ydata()) for bars in rank.containers] == [[40, 40], [40, 9000]]
     assert list(by_experts(group(mixtures()[:2]))) == [], "one number of experts is no line"
+    for_the_clock = [r.model_copy(update={"task": r.task.model_copy(update={"protocol": "cost"})}) for r in mixtures()]
+    assert list(by_experts(group(for_the_clock))) == []
 
 
 def test_the_forest_has_every_published_number_that_is_answered() -> None:

@@ -161,6 +161,14 @@ def test_the_first_epoch_alone_is_no_time() -> None:
         assert mean == expected
 
 
+def test_the_memory_of_a_gpu_is_compared_with_that_of_a_gpu() -> None:
+    published = number("mos-15", values={"train.gpu_peak_mib": Value(16_084)})
+    for source, expected in (("process", 2000.0), ("none", None)):
+        took = {"gpu_peak_mib": 2000.0, "gpu_peak_source": source, "cpu_peak_mib": 900.0, "cpu_peak_source": "run"}
+        ((_, mean, _),) = said(only([make_record(head="mos-15", costs=took)], published))
+        assert mean == expected
+
+
 def grid(points: Sequence[tuple[float, float]]) -> list[Record]:
     return [
         make_record(head=f"gss(c={place},k=2)", metrics={"train": {"test": {"rank_press_float32": rank, "ppl": ppl}}})

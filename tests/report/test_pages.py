@@ -29,6 +29,7 @@ from suite.report.findings import judge
 from suite.report.leaderboard import build
 from suite.report.pages import Report
 from suite.report.ranks import ranks_markdown
+from suite.report.table import markdown
 from suite.report.worth import Worth, worth_markdown, worths
 
 GOLDEN = {name: Path(__file__).with_name(f"golden_{name}.md") for name in ("claims", "heads")}
@@ -150,7 +151,35 @@ def test_runs_for_the_clock_have_costs_alone() -> None:
     ]
     (found,) = worths(group(records), records)
     assert (found.seconds, found.verdict, found.change) == (1.5, "costs alone", Summary(0))
-    assert "56.00" not in worth_markdown([found])
+    text = worth_markdown([found])
+    assert "56.00" not in text
+    assert "### ptb · cost · train (for the clock)\n" in text
+
+
+def test_the_runs_behind_a_ratio_are_named_where_they_can_be_found() -> None:
+    full = [
+        make_record(head=head, seed=seed, costs={"packed": True}) for head in ("softmax", "plif") for seed in (1, 2)
+    ]
+    short = [make_record(head=head, scope="short", seed=7) for head in ("softmax", "plif")]
+    (found,) = worths(group(full), [*full, *short])
+    assert [record.run_key for record in found.timed] == [short[1].run_key, short[0].run_key]
+    keys = " ".join(f"[{record.run_key[:8]}]" for record in found.timed)
+    text = worth_markdown([found])
+    assert f"| {keys} |" in text
+    assert all(f"\n[{record.run_key[:8]}]: records/" in text for record in found.timed)
+    assert "timed by" not in worth_markdown([found], None)
+
+
+def test_shortened_runs_beside_full_ones_are_left_to_the_whole_leaderboard() -> None:
+    full, short = make_record(), [make_record(scope="short", seed=seed, test=300.0) for seed in (2, 3)]
+    board = build([full, *short], [])
+    assert "300.00" in markdown(board)
+    brief = markdown(board, "records", 40)
+    assert "300.00" not in brief
+    assert short[0].run_key[:8] not in brief
+    assert "\n\n2 shortened runs are in results/LEADERBOARD.md.\n\n" in brief
+    assert "\n\nOne shortened run is in results/LEADERBOARD.md.\n\n" in markdown(build([full, short[0]], []), "r", 40)
+    assert "300.00" in markdown(build(short, []), "records", 40), "there is nothing else to show"
 
 
 def test_nothing_to_say_is_said_as_nothing() -> None:
