@@ -164,6 +164,8 @@ class Attempt:
             with _BUILDING:
                 torch.manual_seed(derive_seed(spec.seed, "initialisation"))
                 self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
+                if self._model.head.starts_at_frequencies:
+                    self._model.head.start_at(torch.from_numpy(self._data.frequencies()))
             self._model.to(options.device)
             self._model.encoder.crowded = options.packed
             context = self._context(recipe, self._model)

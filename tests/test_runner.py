@@ -300,3 +300,12 @@ def test_what_a_record_says_of_its_making(desk: Desk) -> None:
     assert record.facts["test_floor_ppl"] < record.metrics["train"]["test"]["ppl"]
     private = [str(desk.root), str(Path.home())]
     assert [word for word in private if word in record.to_json()] == []
+
+
+def test_a_bias_of_unigram_starts_at_the_frequencies_of_the_training_words(desk: Desk) -> None:
+    text = TINY.replace("{name: softmax, dimension: 3}", "{name: softmax, dimension: 3, bias: unigram}")
+    desk.write("tasks/tiny.yaml", text.replace("{name: sgd, lr: 5}", "{name: sgd, lr: 1.0e-9}"))
+    desk.run("tiny", "--seed", "1")
+    told, untold = (records(desk)[f"{head} 1"].metrics["train"]["valid"]["ppl"] for head in ("softmax", "mos-2"))
+    assert told < 0.9 * untold == pytest.approx(0.9 * 20, rel=0.01), "nothing was learned but the frequencies"
+    assert records(desk)["softmax 1"].spec["head"]["bias"] == "unigram"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+_COUNTED_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class TextData:
     true_log_probs: Callable[[Split], npt.NDArray[np.float64]] | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
 
+    def frequencies(self) -> npt.NDArray[np.float64]:
+        """Share of each word [vocabulary] among the training words, every word counted once more than it stands."""
+        counts = np.ones(self.vocabulary_size)
+        stream = self.streams["train"]
+        # Piece by piece: counting makes a wider copy, and a stream may be mapped from a file larger than the memory.
+        for start in range(0, len(stream), _COUNTED_AT_ONCE):
+            counts += np.bincount(stream[start : start + _COUNTED_AT_ONCE], minlength=self.vocabulary_size)
+        shares: npt.NDArray[np.float64] = counts / counts.sum()
+        return shares
+
 
 @dataclass(frozen=True)
 class DistributionData:
@@ -52,6 +63,11 @@ class DistributionData:
     probabilities: npt.NDArray[np.float64]
     digests: Mapping[str, str]
     facts: Mapping[str, float] = field(default_factory=dict)
+
+    def frequencies(self) -> npt.NDArray[np.float64]:
+        """The mean of the distributions [M]."""
+        mean: npt.NDArray[np.float64] = self.probabilities.mean(0)
+        return mean
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,10 @@ class Rank:
     threshold, s > 0.5 sqrt(m + n + 1) s_0 eps with float32's eps (Press et al. 2007); ``rank_1e-3`` and its like count
     values above that fraction of the largest.
 
+    Of a mixture also ``experts_used``, exp of the entropy of its experts' mean weights over the contexts, and
+    ``experts_at_once``, the mean over contexts of exp of the entropy of their weights: from 1 to K. A mixture may have
+    learned to be one softmax, whatever its rank is called.
+
     Args:
         contexts: how many contexts of the split to use, from its beginning; all when absent.
         splits: of which texts.
@@ -73,6 +77,7 @@ class Rank:
                 contexts = contexts_along(model, stream if self._limit is None else stream[: self._limit + 1], context)
                 values, rows = singular_values(model, contexts)
                 scores[split] = rank_metrics(values, rows, columns)
+                scores[split] |= experts_in_use(model, contexts)
                 context.spectra[f"{self.name} {split}"] = spectrum(values)
                 if self._press_float32:
                     rounded, _ = singular_values(model, contexts, dtype=torch.float32)
@@ -108,6 +113,19 @@ def singular_values(
     assert triangle is not None
     # Of cuSOLVER's drivers this one was the fastest on triangles of a vocabulary's size.
     return torch.linalg.svdvals(triangle, driver="gesvd" if triangle.is_cuda else None), contexts.shape[0]
+
+
+@torch.no_grad()
+def experts_in_use(model: LanguageModel, contexts: Tensor) -> dict[str, float]:
+    """How many experts of a mixture have a share in the distributions of ``contexts`` [T, H]; empty for one softmax."""
+    head = model.head
+    if head.prior is None:
+        return {}
+    weights = head.log_prior(contexts).double().exp()
+    return {
+        "experts_used": float(torch.special.entr(weights.mean(0)).sum().exp()),
+        "experts_at_once": float(torch.special.entr(weights).sum(-1).exp().mean()),
+    }
 
 
 def rank_metrics(values: Tensor, rows: int, columns: int) -> dict[str, float]:

@@ -14,7 +14,8 @@ RANKS_CAPTION = (
     "Rank of the matrix of log p(word | context) over the test split, mean ± standard deviation (number of seeds). "
     "float64: the head recomputed in float64, singular values above numpy's tolerance. 1e-3 and its like: above that "
     "fraction of the largest. Press: the papers' threshold, on float64 values and, as the papers took them, on float32 "
-    "ones. log(p + 1e-8): the float64 rank of what training logs, which is close to full whatever the head."
+    "ones. log(p + 1e-8): the float64 rank of what training logs, which is close to full whatever the head. Experts "
+    "used: exp of the entropy of a mixture's mean weights; at once: of its weights in one context, averaged; 1 to K."
 )
 _TITLES = {
     "rank": "float64",
@@ -26,6 +27,7 @@ _TITLES = {
     "rank_press_float32": "Press, float32",
     "rank_eps_trap": "log(p + 1e-8)",
 }
+_EXPERTS = {"experts_used": "experts used", "experts_at_once": "at once"}
 
 
 def ranks_markdown(cells: Sequence[Cell], records: str = "records") -> str:
@@ -47,6 +49,10 @@ def _columns(cells: Sequence[Cell]) -> list[Column]:
     found += [
         Column(title, tuple(formatting.summary(cell.summary("test", name), "rank") for cell in cells), right=True)
         for name, title in _TITLES.items()
+    ]
+    found += [
+        Column(title, tuple(formatting.summary(cell.summary("test", name), name) for cell in cells), right=True)
+        for name, title in _EXPERTS.items()
     ]
     links = tuple(link_cell(cell.records) for cell in cells)
     found.append(Column("record", links, markdown=links))

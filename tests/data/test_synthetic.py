@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from suite.data import base
 from suite.data.base import SPLITS, DataAccess, DistributionData, TextData
 from suite.data.markov import MarkovSource, dirichlet, sparse_source
 from suite.data.synthetic import Categorical, HiddenMarkov
@@ -242,3 +243,18 @@ def test_digests_are_stable() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(json.dumps(digests, indent=2) + "\n")
     assert digests == json.loads(GOLDEN.read_text())
+
+
+def test_the_frequencies_of_words_never_seen_are_above_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small(vocabulary=30, train_tokens=100)
+    whole = data.frequencies()
+    counts = np.bincount(data.streams["train"], minlength=30) + 1
+    np.testing.assert_allclose(whole, counts / counts.sum(), rtol=1e-15)
+    assert whole.min() > 0
+    monkeypatch.setattr(base, "_COUNTED_AT_ONCE", 7)
+    np.testing.assert_array_equal(data.frequencies(), whole)
+
+
+def test_the_frequencies_of_known_distributions_are_their_mean() -> None:
+    data = Categorical(contexts=5, words=7, concentration=0.5).load(DataAccess())
+    np.testing.assert_allclose(data.frequencies(), data.probabilities.mean(0))

@@ -18,7 +18,7 @@ from suite.data.base import DistributionData, TextData
 from suite.errors import Diverged, InputError
 from suite.evaluation import perplexity
 from suite.evaluation.contexts import contexts_along
-from suite.evaluation.rank import Rank, rank_metrics, singular_values, spectrum
+from suite.evaluation.rank import Rank, experts_in_use, rank_metrics, singular_values, spectrum
 from suite.models.heads.head import Head, MixtureOfContexts, MixtureOfSoftmaxes, Softmax
 from suite.models.language_model import LanguageModel
 from suite.spec.recipe import Recipe
@@ -100,6 +100,30 @@ def test_a_log_probability_that_is_no_number_is_a_divergence() -> None:
     model = text_model(Softmax)
     with pytest.raises(Diverged, match=r"\Aa log-probability is not finite: the rank is not defined\Z"):
         singular_values(model, torch.full((20, 5), float("nan")))
+
+
+@pytest.mark.parametrize("head", [MixtureOfSoftmaxes, MixtureOfContexts])
+def test_experts_in_use_are_between_one_and_all(head: type[Head]) -> None:
+    model, contexts = text_model(head, experts=4), torch.randn(50, 5)
+    found = experts_in_use(model, contexts)
+    assert 1 < found["experts_at_once"] < found["experts_used"] < 4
+    assert model.head.prior is not None
+    with torch.no_grad():
+        model.head.prior.weight.zero_()
+        assert experts_in_use(model, contexts) == pytest.approx({"experts_used": 4.0, "experts_at_once": 4.0})
+        model.head.prior.weight[2:] = torch.tensor([[1e6, 0, 0, 0, 0], [-1e6, 0, 0, 0, 0]])
+        # Each context has one expert, the sign of its first number says which.
+        share = float((contexts[:, 0] > 0).double().mean())
+        both = share**-share * (1 - share) ** (share - 1)
+        assert experts_in_use(model, contexts) == pytest.approx({"experts_used": both, "experts_at_once": 1.0})
+    assert experts_in_use(text_model(Softmax), contexts) == {}
+
+
+def test_the_stage_says_how_much_of_a_mixture_there_is(tmp_path: Path) -> None:
+    model, ids = text_model(vocabulary=40, experts=3), stream(60, 40)
+    context = context_of(model, TextData({"train": ids, "valid": ids, "test": ids}, 40, {}), tmp_path)
+    found = Rank().run(context, None)["test"]
+    assert experts_in_use(model, contexts_along(model, ids, context)).items() <= found.items()
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(None, 79), (30, 30), (500, 79)])

@@ -89,6 +89,24 @@ class _Nll(torch.nn.Module):
         return self.head.nll(contexts, targets)
 
 
+@pytest.mark.parametrize(("head", "pointwise"), COMBINATIONS)
+def test_a_bias_may_start_at_the_frequencies_of_the_words(head: str, pointwise: str) -> None:
+    built = make(head, pointwise, bias="unigram")
+    assert built.starts_at_frequencies
+    assert built.bias is not None
+    assert not built.bias.any(), "it knows no frequencies yet"
+    frequencies = torch.distributions.Dirichlet(torch.full((V,), 0.3, dtype=torch.float64)).sample()
+    frequencies = (frequencies + 1e-3) / (frequencies + 1e-3).sum()
+    built.start_at(frequencies)
+    with torch.no_grad():
+        if built.projection is not None and built.projection.bias is not None:
+            built.projection.bias.zero_()  # contexts of zero for the experts too
+        log_p = built.log_probs(torch.zeros(2, H, dtype=torch.float64))
+    torch.testing.assert_close(log_p, frequencies.log().expand(2, V), rtol=0, atol=1e-5)
+    assert built.bias.requires_grad
+    assert not make(head, pointwise).starts_at_frequencies
+
+
 def test_one_expert_is_the_softmax_of_its_projection() -> None:
     mixture = make("mos", experts=1)
     assert isinstance(mixture, MixtureOfSoftmaxes)

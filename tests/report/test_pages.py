@@ -299,7 +299,10 @@ if __name__ == "__main__":
 
 def test_ranks_at_every_threshold() -> None:
     assert ranks_markdown(group([make_record()])) == ""
-    ranks = [{"rank": 8.0, "rank_1e-3": 7.0, "rank_press_float32": 128.0, "rank_eps_trap": 128.0}, {"rank": 10.0}]
+    ranks = [
+        {"rank": 8.0, "rank_1e-3": 7.0, "rank_press_float32": 128.0, "rank_eps_trap": 128.0, "experts_used": 2.71828},
+        {"rank": 10.0},
+    ]
     records = [
         make_record(seed=seed, stages=("train", "rank"), metrics={"train": SCORES, "rank": {"test": values}})
         for seed, values in enumerate(ranks)
@@ -309,4 +312,5 @@ def test_ranks_at_every_threshold() -> None:
     shown = dict(zip(head, row, strict=True))
     assert shown["float64"] == "9 ± 1.4 (2)"
     assert (shown["1e-3"], shown["Press, float32"], shown["log(p + 1e-8)"]) == ("7 (1)", "128 (1)", "128 (1)")
+    assert shown["experts used"] == "2.718 (1)"
     assert "1e-5" not in shown, "a threshold that nobody took has no column"

@@ -28,6 +28,8 @@ from suite.spec.types import NonNegativeFloat, PointwiseOption, PositiveInt, Pro
 
 # Expert contexts above this size (with their gradients three times as much) are made chunk by chunk.
 PROJECTION_BYTES = 64 * 2**20
+# How far below the commonest word's a bias is looked for, and how often that is halved: to float32's own precision.
+_FARTHEST, _HALVINGS = 64.0, 32
 INIT_RANGE = 0.1  # output embeddings start uniform in [-0.1, 0.1], as in the AWD-LSTM and MoS code
 
 
@@ -42,7 +44,8 @@ class Head(nn.Module):
         dimension: d. Where it differs from H, a plain softmax projects its context linearly first (the down-projection
             of Melis et al. 2018). Absent: d of the tied matrix, else H.
         latent_dropout: locked dropout on the projected contexts of all experts.
-        bias: add a bias to the logits.
+        bias: add a bias to the logits, which starts at zero; ``unigram``: where it gives the training words'
+            frequencies, once it is told them (:meth:`start_at`).
         eps: train on log(p + eps), as the MoS authors do with 1e-8; evaluation never uses it.
         pointwise: the increasing function applied to every logit.
 
@@ -62,7 +65,7 @@ class Head(nn.Module):
         experts: int | None = None,
         dimension: int | None = None,
         latent_dropout: float = 0.0,
-        bias: bool = True,
+        bias: bool | Literal["unigram"] = True,
         eps: float = 0.0,
         pointwise: PointwiseOption = "identity",
     ) -> None:
@@ -86,6 +89,7 @@ class Head(nn.Module):
         self.weight = tied
         self.dimension = tied.shape[1]
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
+        self.starts_at_frequencies = bias == "unigram"
         self.prior: nn.Linear | None = None
         self.projection: nn.Linear | None = None
         if experts is not None:
@@ -94,6 +98,25 @@ class Head(nn.Module):
         elif context_size != self.dimension:
             self.projection = nn.Linear(context_size, self.dimension, bias=False)
         self.pointwise: Pointwise = pointwise if isinstance(pointwise, Pointwise) else create("pointwise", pointwise)
+
+    @torch.no_grad()
+    def start_at(self, frequencies: Tensor) -> None:
+        """Set the bias to where p(word), were the contexts zero, is ``frequencies`` [V], each above 0.
+
+        A mixture whose bias begins at zero learns them through its experts' contexts: under Adam these become one
+        constant, their tanh saturated, before the bias has gone far.
+        """
+        assert self.bias is not None
+        # The commonest word's bias is 1: from there down even log(relu(z)) takes every value.
+        high = torch.ones_like(self.bias)
+        low = high - _FARTHEST
+        wanted = frequencies.log().to(self.bias)
+        wanted += self.pointwise(high) - wanted.max()
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            below = self.pointwise(middle) < wanted
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        self.bias.copy_(high)
 
     def mixture(self, contexts: Tensor) -> tuple[Tensor, Tensor | None]:
         """Project contexts to experts.
@@ -112,7 +135,7 @@ class Head(nn.Module):
                 projected = linear(contexts, self.projection.weight, None, arithmetic)
             return projected.reshape(rows, 1, self.dimension), None
         made = expert_contexts(contexts.reshape(rows, -1), self._projection(contexts), arithmetic)
-        log_prior = self._log_prior(contexts)
+        log_prior = self.log_prior(contexts)
         if self.mix_contexts:
             return torch.einsum("nk,nkd->nd", log_prior.exp(), made).unsqueeze(1), None
         return made, (log_prior if self.experts > 1 else None)
@@ -160,16 +183,17 @@ class Head(nn.Module):
             latent, log_prior, self.weight, self.bias, self.pointwise, self._arithmetic()
         )
 
+    def log_prior(self, contexts: Tensor) -> Tensor:
+        """Log weights [N, K] of a mixture's experts, given contexts [T, B, H] or [N, H]; a plain softmax has none."""
+        assert self.prior is not None
+        return functional.log_softmax(self.prior(contexts).view(-1, self.experts), dim=-1)
+
     def _arithmetic(self) -> Arithmetic:
         """What the recipe asks for in training; evaluation multiplies what it is given."""
         return self.arithmetic if self.training else "float32"
 
     def _kernel(self, contexts: Tensor) -> Kernel:
         return choose(self.kernel, contexts, self.pointwise, self.experts, self.weight.shape[0])
-
-    def _log_prior(self, contexts: Tensor) -> Tensor:
-        assert self.prior is not None
-        return functional.log_softmax(self.prior(contexts).view(-1, self.experts), dim=-1)
 
     def _projection(self, contexts: Tensor) -> Projection:
         """The projection with this pass's locked dropout: one mask for all time steps of [T, B, H]."""
@@ -188,7 +212,7 @@ class Head(nn.Module):
         log_prior: Tensor | None
         if self._projects_in_chunks(contexts):
             latent = contexts.reshape(-1, contexts.shape[-1])
-            log_prior = self._log_prior(contexts) if self.experts > 1 else None
+            log_prior = self.log_prior(contexts) if self.experts > 1 else None
             projection = self._projection(contexts)
         else:
             latent, log_prior = self.mixture(contexts)
@@ -229,7 +253,7 @@ class Softmax(Head):
         *,
         dimension: PositiveInt | None = None,
         pointwise: PointwiseOption = "identity",
-        bias: bool = True,
+        bias: bool | Literal["unigram"] = True,
     ) -> None:
         super().__init__(context_size, vocabulary, tied, dimension=dimension, bias=bias, pointwise=pointwise)
 
@@ -247,7 +271,7 @@ class MixtureOfSoftmaxes(Head):
         dimension: PositiveInt | None = None,
         latent_dropout: Probability = 0.29,
         pointwise: PointwiseOption = "identity",
-        bias: bool = True,
+        bias: bool | Literal["unigram"] = True,
         eps: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(
