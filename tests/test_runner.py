@@ -307,5 +307,6 @@ def test_a_bias_of_unigram_starts_at_the_frequencies_of_the_training_words(desk:
     desk.write("tasks/tiny.yaml", text.replace("{name: sgd, lr: 5}", "{name: sgd, lr: 1.0e-9}"))
     desk.run("tiny", "--seed", "1")
     told, untold = (records(desk)[f"{head} 1"].metrics["train"]["valid"]["ppl"] for head in ("softmax", "mos-2"))
-    assert told < 0.9 * untold == pytest.approx(0.9 * 20, rel=0.01), "nothing was learned but the frequencies"
+    assert told < 0.95 * untold, "nothing is learned at such a rate"
+    assert untold == pytest.approx(20, rel=0.02)
     assert records(desk)["softmax 1"].spec["head"]["bias"] == "unigram"
