@@ -18,9 +18,9 @@ from suite.report import formatting
 from suite.report.compare import Summary, summarize
 from suite.spec.run_spec import canonical_json
 
-# Protocols whose runs are for the clock, or for a comparison of arithmetic.
+# Protocols whose runs are for the clock, or for a comparison of arithmetic or of ways to train.
 _FOR_THE_CLOCK = ("cost", "speed-*")
-_NOT_OF_QUALITY = (*_FOR_THE_CLOCK, "precision")
+_NOT_OF_QUALITY = (*_FOR_THE_CLOCK, "precision", "optimizer-*")
 # The first of these that a section has is what its rows are compared by.
 _SHOWN_DIFFERENCES = 3
 
@@ -45,7 +45,7 @@ class SectionKey(NamedTuple):
 
     @property
     def of_quality(self) -> bool:
-        """Whether the runs train long enough for what they learn to say what a head is good for."""
+        """Whether what the runs learn says what a head is good for, and not what something else does to it."""
         return not any(fnmatchcase(self.protocol, one) for one in _NOT_OF_QUALITY)
 
 
