@@ -38,6 +38,17 @@ def averaging_starts(cell: Cell, metric: str) -> dict[str, dict[int, float]]:
     return found
 
 
+def fixed_starts(cell: Cell, metric: str) -> dict[int, dict[int, float]]:
+    """The test metric by seed of each average that the task file begins at an epoch, by that epoch."""
+    own = cell.records[0].spec.get("recipe", {}).get("averaging") or {}
+    found: dict[int, dict[int, float]] = {}
+    for title, by_seed in averaging_starts(cell, metric).items():
+        epoch = own.get("epoch") if title == OWN else title.removeprefix("epoch ")
+        if str(epoch).isdigit():
+            found[int(str(epoch))] = by_seed
+    return found
+
+
 def raw_values(cell: Cell, metric: str) -> dict[int, float]:
     """The metric of the last iterate on test, by seed."""
     scores = {record.seed: record.metrics.get(cell.key.stage, {}).get("test", {}) for record in cell.records}

@@ -128,7 +128,10 @@ class CostRatio(Strict):
 
 
 class AveragingMatters(Strict):
-    """Moving the start of averaging changes one head's metric at least as much as changing the head does."""
+    """Moving the start of averaging, from the earliest epoch that a task file fixes to its latest, against the head.
+
+    It changes one head's metric at least as much as changing the head does.
+    """
 
     rule: Literal["averaging-matters"]
     head: Text

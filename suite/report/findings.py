@@ -8,7 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from suite.report import formatting
-from suite.report.averaging import averaging_starts
+from suite.report.averaging import fixed_starts
 from suite.report.cells import Cell
 from suite.report.claims import (
     AveragingMatters,
@@ -118,40 +118,43 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
 
 def _averaging(rule: AveragingMatters, evidence: Evidence) -> Iterator[Finding]:
     for cell in evidence.cells:
-        starts = averaging_starts(cell, rule.metric)
-        # The trigger may never come: a start that some seeds lack would be judged by fewer runs than the others.
-        seeds = max(map(len, starts.values()), default=0)
-        starts = {name: by_seed for name, by_seed in starts.items() if len(by_seed) == seeds}
+        starts = fixed_starts(cell, rule.metric)
         if not fnmatchcase(cell.head, rule.head) or len(starts) < 2:
             continue
-        means = {name: summarize(list(by_seed.values())).mean or 0.0 for name, by_seed in starts.items()}
-        best, worst = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
+        # Not the best and the worst: which those are is known only afterwards, and luck has its part in it.
+        early, late = min(starts), max(starts)
         # One run carries all its averages, so the effect of the start is paired by seed.
-        shared = starts[best].keys() & starts[worst].keys()
-        moved = summarize([starts[worst][seed] - starts[best][seed] for seed in sorted(shared)])
+        shared = sorted(starts[early].keys() & starts[late].keys())
+        moved = summarize([starts[late][seed] - starts[early][seed] for seed in shared])
         for other, base in pairs(evidence.cells, rule.heads, rule.head, rule.same, evidence.apart):
             found = difference(values(other, rule.metric), values(base, rule.metric))
             if base is not cell or found.mean is None:
                 continue
-            yield _averaging_finding(rule, (cell, other), (worst, best), moved, found)
+            yield _averaging_finding(rule, (cell, other), (early, late), moved, found)
 
 
 def _averaging_finding(
-    rule: AveragingMatters, cells: tuple[Cell, Cell], starts: tuple[str, str], moved: Summary, found: Summary
+    rule: AveragingMatters, cells: tuple[Cell, Cell], starts: tuple[int, int], moved: Summary, found: Summary
 ) -> Finding:
     cell, other = cells
     outcome, why = Outcome.OPEN, "the intervals of the two effects overlap"
-    if moved.low is None or moved.high is None or found.low is None or found.high is None:
+    by_start, by_head = _sizes(moved), _sizes(found)
+    if by_start is None or by_head is None:
         why = ONE_SEED
-    else:
-        size = max(abs(found.low), abs(found.high))
-        least = 0.0 if found.low <= 0 <= found.high else min(abs(found.low), abs(found.high))
-        if moved.low >= size:
-            outcome, why = Outcome.HOLDS, ""
-        elif moved.high < least:
-            outcome, why = Outcome.FAILS, ""
+    elif by_start[0] >= by_head[1]:
+        outcome, why = Outcome.HOLDS, ""
+    elif by_start[1] < by_head[0]:
+        outcome, why = Outcome.FAILS, ""
     text = (
-        f"{cell.method} averaged from {starts[1]} instead of {starts[0]}: "
-        f"{with_interval(moved, rule.metric, sign=-1)}; {said(other, cell, rule.metric, found)}"
+        f"{cell.method} averaged from epoch {starts[1]} instead of {starts[0]}: {with_interval(moved, rule.metric)}; "
+        f"{said(other, cell, rule.metric, found)}"
     )
     return about(cell, text, outcome, other.records, why)
+
+
+def _sizes(effect: Summary) -> tuple[float, float] | None:
+    """The least and the greatest size of an effect within its interval; None without one."""
+    if effect.low is None or effect.high is None:
+        return None
+    ends = abs(effect.low), abs(effect.high)
+    return 0.0 if effect.low <= 0 <= effect.high else min(ends), max(ends)

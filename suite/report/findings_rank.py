@@ -76,7 +76,7 @@ def rank_and_gain(rule: RankNotSufficient | RankNotNecessary, evidence: Evidence
 
 def _ranks(heads: Sequence[str], metric: str, evidence: Evidence) -> Iterator[tuple[Cell, list[float]]]:
     for cell in evidence.longest:
-        if matches(cell.head, heads) and (ranks := values(cell, metric)):
+        if cell.key.of_quality and matches(cell.head, heads) and (ranks := values(cell, metric)):
             yield cell, ranks
 
 

@@ -310,9 +310,12 @@ def test_short_unfinished_and_retired_runs_are_no_evidence_of_quality() -> None:
         assert list(find(rule, Evidence.of([*base, *seeds(50.0, 50.1, head="mos-15", **fields)]))) == []
 
 
-def test_runs_for_the_clock_say_nothing_of_quality() -> None:
+def test_runs_for_the_clock_or_about_the_optimiser_say_nothing_of_quality() -> None:
+    full = FullRank(rule="full-rank", heads=["mos-15"], words={"ptb": 10_000})
+    for protocol, count in (("optimizer-adamw", 0), ("nt-asgd", 1)):
+        assert len(find(full, Evidence.of([ranked("mos-15", 50, {}, protocol=protocol)]))) == count
     rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
-    for protocol in ("cost", "speed-same-batch", "precision"):
+    for protocol in ("cost", "speed-same-batch", "precision", "optimizer-adamw"):
         records = [
             *seeds(50.0, 50.1, head="mos-15", protocol=protocol),
             *seeds(60.0, 60.1, head="softmax", protocol=protocol),
@@ -536,8 +539,9 @@ def test_benchmarks_are_evidence_of_costs(tmp_path: Path) -> None:
 
 
 def tracked(head: str, *values: Mapping[str, float]) -> list[Record]:
+    recipe = {"averaging": {"trigger": "epoch", "epoch": 200}}
     return [
-        make_record(head=head, seed=seed, metrics={"train": {"test": dict(scores)}})
+        make_record(head=head, seed=seed, metrics={"train": {"test": dict(scores)}}, recipe=recipe)
         for seed, scores in enumerate(values, 1)
     ]
 
@@ -546,6 +550,7 @@ def tracked(head: str, *values: Mapping[str, float]) -> list[Record]:
     ("starts", "other", "outcome", "why"),
     [
         (1.0, 0.1, Outcome.HOLDS, ""),
+        (-1.0, 0.1, Outcome.HOLDS, ""),
         (0.1, 1.0, Outcome.FAILS, ""),
         (0.5, 0.5, Outcome.OPEN, "the intervals of the two effects overlap"),
     ],
@@ -560,7 +565,10 @@ def test_the_start_of_averaging_against_the_head(starts: float, other: float, ou
     heads = [{"ppl": 60 - other + s} for s in spread]
     finding = only(rule, [*tracked("softmax", *base), *tracked("plif", *heads)])
     assert (finding.outcome, finding.why) == (outcome, why)
-    assert finding.text.startswith("awd-lstm/softmax averaged from epoch 62 instead of the recipe's own start: -")
+    sign = "+" if starts > 0 else "-"
+    assert finding.text.startswith(f"awd-lstm/softmax averaged from epoch 200 instead of 62: {sign}")
+    base[0]["ppl@500"] = 1.0
+    assert only(rule, [*tracked("softmax", *base), *tracked("plif", *heads)]).why == ONE_SEED, "the latest is 500"
 
 
 # All together
