@@ -48,6 +48,11 @@ class SectionKey(NamedTuple):
         """Whether what the runs learn says what a head is good for, and not what something else does to it."""
         return not any(fnmatchcase(self.protocol, one) for one in _NOT_OF_QUALITY)
 
+    @property
+    def of_heads(self) -> bool:
+        """Whether the runs set heads against each other, by what they learn or by what they cost."""
+        return self.of_quality or self.for_the_clock
+
 
 @dataclass(frozen=True, slots=True)
 class CellCosts:

@@ -35,8 +35,8 @@ def escape(text: str, code: bool = False) -> str:
 
 
 def metric(value: float, name: str) -> str:
-    """A metric's value: perplexity with 2 decimals, bits per character with 3, the rest with 4 significant digits."""
-    if name == "ppl":
+    """A metric's value: perplexity and experts with 2 decimals, bits per character with 3, others with 4 digits."""
+    if name == "ppl" or name.startswith("experts"):
         return f"{value:,.2f}"
     if name == "bpc":
         return f"{value:.3f}"

@@ -44,7 +44,7 @@ def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> It
     Costs come from runs alone on the machine, of one device and one version of the code: those that time the most
     cells. Peaks are shown where two cells or more have one of the same source.
     """
-    for key in dict.fromkeys(cell.key for cell in cells):
+    for key in dict.fromkeys(cell.key for cell in cells if cell.key.of_heads):
         here = [cell for cell in cells if cell.key == key]
         metric = next((name for name in _METRICS if any(values(cell, name) for cell in here)), None)
         timed = _timed([cell for cell in here if metric and values(cell, metric)], records)

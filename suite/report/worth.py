@@ -81,6 +81,7 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
     """
     found = []
     timed = steps(records)
+    cells = [cell for cell in cells if cell.key.of_heads]
     others = sorted({cell.head for cell in cells} - {BASE})
     for cell, base in _beside(cells, others, apart):
         metric = next((name for name in PRIMARY_METRICS if values(cell, name) and values(base, name)), None)

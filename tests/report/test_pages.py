@@ -28,6 +28,7 @@ from suite.report.evidence import Evidence
 from suite.report.findings import judge
 from suite.report.leaderboard import build
 from suite.report.pages import Report
+from suite.report.plot_costs import quality_against_cost
 from suite.report.ranks import ranks_markdown
 from suite.report.table import markdown
 from suite.report.worth import Worth, worth_markdown, worths
@@ -154,6 +155,12 @@ def test_runs_for_the_clock_have_costs_alone() -> None:
     text = worth_markdown([found])
     assert "56.00" not in text
     assert "### ptb · cost · train (for the clock)\n" in text
+
+
+def test_runs_about_the_optimiser_say_nothing_of_worth() -> None:
+    records = [make_record(head=head, protocol="optimizer-adamw") for head in ("softmax", "mos-15")]
+    assert worths(group(records), records) == []
+    assert list(quality_against_cost(group(records), records)) == []
 
 
 def test_the_runs_behind_a_ratio_are_named_where_they_can_be_found() -> None:
@@ -312,5 +319,5 @@ def test_ranks_at_every_threshold() -> None:
     shown = dict(zip(head, row, strict=True))
     assert shown["float64"] == "9 ± 1.4 (2)"
     assert (shown["1e-3"], shown["Press, float32"], shown["log(p + 1e-8)"]) == ("7 (1)", "128 (1)", "128 (1)")
-    assert shown["experts used"] == "2.718 (1)"
+    assert shown["experts used"] == "2.72 (1)"
     assert "1e-5" not in shown, "a threshold that nobody took has no column"
