@@ -183,6 +183,8 @@ class Attempt:
             stage: Stage = components.create("stage", spec.stages[index])
             state, self._stage_state = self._stage_state, None
             self._metrics[stage.name] = self._measured(stage, context, state)
+            if (peak := self._meters.peak_mib()) is not None:
+                self._extras.setdefault("stage_peaks_mib", {})[stage.name] = peak
             self._stage_index = index + 1
             with self._clock("log"):
                 context.save(None)

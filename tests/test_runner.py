@@ -296,10 +296,22 @@ def test_what_a_record_says_of_its_making(desk: Desk) -> None:
     assert record.costs.seconds_per_epoch is not None
     assert record.costs.tokens_per_second is not None
     assert record.costs.cpu_peak_mib is not None
+    assert record.costs.stage_peaks_mib == {"train": pytest.approx(record.costs.cpu_peak_mib, rel=0.2)}
     # True source's perplexity, which no run can beat but by luck.
     assert record.facts["test_floor_ppl"] < record.metrics["train"]["test"]["ppl"]
     private = [str(desk.root), str(Path.home())]
     assert [word for word in private if word in record.to_json()] == []
+
+
+def test_the_peak_of_training_is_not_that_of_what_follows(desk: Desk) -> None:
+    desk.write("tasks/tiny.yaml", f"{TINY}stages: [train, rank]\n")
+    assert desk.run("tiny", "--only", "head=softmax", "--seed", "1")[0] == 0
+    costs = records(desk)["softmax 1"].costs
+    assert costs is not None
+    assert costs.cpu_peak_mib is not None
+    assert list(costs.stage_peaks_mib) == ["train", "rank"]
+    train, rank = costs.stage_peaks_mib.values()
+    assert 0 < train <= rank <= costs.cpu_peak_mib
 
 
 def test_a_bias_of_unigram_starts_at_the_frequencies_of_the_training_words(desk: Desk) -> None:

@@ -66,15 +66,16 @@ class MemoryMeter:
             # What this process already holds (its context, cached blocks) is ours and not idle baseline.
             held = torch.cuda.memory_reserved(self._device) / MIB
             self._baseline = max(0.0, usage.device - held) if usage else 0.0
-            self._sample()
+            self.sample()
             self._thread = threading.Thread(target=self._watch, name="nvml-sampler", daemon=True)
             self._thread.start()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_PERIOD_S):
-            self._sample()
+            self.sample()
 
-    def _sample(self) -> None:
+    def sample(self) -> None:
+        """Take one more reading now."""
         if self._nvml is None:
             return
         throttled = self._nvml.throttled()

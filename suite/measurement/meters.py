@@ -30,6 +30,13 @@ class Meters:
         """Cost fields so far, all attempts included."""
         return merge(self._earlier, {**self._memory.read(), **self._energy.read()})
 
+    def peak_mib(self) -> float | None:
+        """The peak of memory so far: the GPU's, or the allocator's or the CPU's where that is not known."""
+        self._memory.sample()
+        now = self.read()
+        names = ("gpu_peak_mib", "allocator_peak_mib", "cpu_peak_mib")
+        return next((now[name] for name in names if name in now), None)
+
     def stop(self) -> dict[str, Any]:
         """End measuring and return the cost fields."""
         self._memory.stop()

@@ -57,7 +57,9 @@ class Costs(_Part):
     """What the run took. Absent means not measured; it is never guessed.
 
     Memory in MiB, energy in joules, time in seconds of a monotonic clock. ``gpu_peak_mib`` comes from NVML and
-    ``gpu_peak_source`` says what it is: this process's share, or the device's use minus its idle baseline.
+    ``gpu_peak_source`` says what it is: this process's share, or the device's use minus its idle baseline. Peaks are of
+    the whole run, and ``stage_peaks_mib`` says how high the first of GPU, allocator and CPU that was measured had been
+    by the end of each stage: what follows training may take more than training.
     """
 
     seconds: dict[str, float] = Field(description="by phase: setup, train, evaluate, log; and their total")
@@ -70,6 +72,7 @@ class Costs(_Part):
     allocator_reserved_mib: float | None = None
     cpu_peak_mib: float | None = None
     cpu_peak_source: Literal["run", "process-lifetime", "none"] = "none"
+    stage_peaks_mib: dict[str, float] = Field(default_factory=dict, description="the peak by the end of each stage")
     energy_joules: float | None = None
     energy_seconds: float | None = None
     exclusive: bool | None = Field(None, description="no other process was seen on the GPU; None when unknown")

@@ -21,7 +21,15 @@ from suite.spec.run_spec import canonical_json
 # Protocols whose runs are for the clock, or for a comparison of arithmetic or of ways to train.
 _FOR_THE_CLOCK = ("cost", "speed-*")
 _NOT_OF_QUALITY = (*_FOR_THE_CLOCK, "precision", "optimizer-*")
-# The first of these that a section has is what its rows are compared by.
+# Of what a peak of memory is, the best first; LATER: of a run that went on after the stage, and may have taken more.
+LATER = ", later stages too"
+_PEAKS = tuple(
+    f"{name}{whole}"
+    for whole in ("", LATER)
+    for name in ("NVML, process", "NVML, device", "allocator", "CPU", "CPU, whole process")
+)
+TRAINING = "train"  # the stage that every run begins with
+# Keys by which cells of one name are told apart, at most.
 _SHOWN_DIFFERENCES = 3
 
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -245,26 +253,20 @@ def measured(records: Sequence[Record]) -> tuple[str | None, list[Record], bool]
     return device, here, bool(known)
 
 
-def costs(records: Sequence[Record]) -> CellCosts:
-    """What the cell's runs took, by those that :func:`measured` counts."""
+def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
+    """What the cell's runs took, by those that :func:`measured` counts.
+
+    The peak of memory is of the whole run or, with a ``stage``, of the run until its end. A record that does not know
+    that gives the whole run's, and ``peak_source`` says so (``LATER``) unless nothing followed the stage.
+    """
     device, counted, sure = measured(records)
     others = len({record.environment.device for record in records if record.environment}) - 1
-    here = [record.costs for record in counted if record.costs]
-    seconds = [cost.seconds_per_epoch for cost in here if cost.seconds_per_epoch is not None]
-    peaks: dict[str, list[float]] = {
-        "NVML, process": [
-            c.gpu_peak_mib for c in here if c.gpu_peak_mib is not None and c.gpu_peak_source == "process"
-        ],
-        "NVML, device": [
-            c.gpu_peak_mib for c in here if c.gpu_peak_mib is not None and c.gpu_peak_source == "device-minus-baseline"
-        ],
-        "allocator": [c.allocator_peak_mib for c in here if c.allocator_peak_mib is not None],
-        "CPU": [c.cpu_peak_mib for c in here if c.cpu_peak_mib is not None and c.cpu_peak_source == "run"],
-        "CPU, whole process": [
-            c.cpu_peak_mib for c in here if c.cpu_peak_mib is not None and c.cpu_peak_source == "process-lifetime"
-        ],
-    }
-    source = next((name for name, values in peaks.items() if values), "")
+    seconds = [r.costs.seconds_per_epoch for r in counted if r.costs and r.costs.seconds_per_epoch is not None]
+    peaks: dict[str, list[float]] = {name: [] for name in _PEAKS}
+    for record in counted:
+        name, value = _peak(record, stage)
+        peaks.setdefault(name, []).append(value)
+    source = next((name for name, values in peaks.items() if name and values), "")
     return CellCosts(
         device=device,
         other_devices=max(0, others),
@@ -274,6 +276,27 @@ def costs(records: Sequence[Record]) -> CellCosts:
         exclusive=sure,
         records=tuple(counted),
     )
+
+
+def _peak(record: Record, stage: str | None) -> tuple[str, float]:
+    """Of what the peak of a run is, in words, and the peak; nothing and zero where none was measured."""
+    costs = record.costs
+    if costs is None:
+        return "", 0.0
+    found = {
+        "NVML, process": costs.gpu_peak_mib if costs.gpu_peak_source == "process" else None,
+        "NVML, device": costs.gpu_peak_mib if costs.gpu_peak_source == "device-minus-baseline" else None,
+        "allocator": costs.allocator_peak_mib,
+        "CPU": costs.cpu_peak_mib if costs.cpu_peak_source == "run" else None,
+        "CPU, whole process": costs.cpu_peak_mib if costs.cpu_peak_source == "process-lifetime" else None,
+    }
+    name, peak = next(((name, value) for name, value in found.items() if value is not None), ("", 0.0))
+    if not name or stage is None:
+        return name, peak
+    if stage in costs.stage_peaks_mib:
+        return name, costs.stage_peaks_mib[stage]
+    names = [one["name"] for one in record.spec.get("stages", ())]
+    return name + (LATER if stage in names[:-1] else ""), peak
 
 
 def had_machine(record: Record) -> bool:

@@ -65,7 +65,7 @@ def _measured(question: Question) -> Answer:
     if cell is None:
         return Answer(Summary(0), None)
     if metric in ("seconds_per_epoch", "gpu_peak_mib"):
-        took = costs(cell.records)
+        took = costs(cell.records, cell.key.stage)
         of_gpu = took.peak_mib if took.peak_source.startswith("NVML") else None
         cost = took.seconds_per_epoch if metric == "seconds_per_epoch" else of_gpu
         ours = Summary(0) if cost is None else summarize([cost])

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, CellCosts, costs, flattened, measured
+from suite.report.cells import TRAINING, Cell, CellCosts, costs, flattened, measured
 from suite.report.columns import budget
 from suite.report.compare import Summary
 from suite.spec.run_spec import canonical_json
@@ -102,7 +102,7 @@ def cost_pair(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[CellCos
     first has timed its warm-up.
     """
     for mine, base in _of_one_version(ours, theirs):
-        found = costs(mine), costs(base)
+        found = costs(mine, TRAINING), costs(base, TRAINING)
         if found[0].device == found[1].device and found[0].seconds_per_epoch and found[1].seconds_per_epoch:
             return found
     return None

@@ -225,7 +225,7 @@ def _row(
         cell=cell,
         ours=ours,
         secondary=_secondary(cell, split) if cell else {},
-        costs=costs(cell.records) if cell else None,
+        costs=costs(cell.records, cell.key.stage) if cell else None,
         verdict=judged,
         delta=None if base is None or summary.mean is None else summary.mean - base,
         partial=partial,

@@ -26,7 +26,8 @@ CAPTION = (
     "reproduced (within), better or worse (entirely beyond), inconclusive (neither), single run, not run; partial: a "
     "run stopped short or was shortened, and fills no cell; data not available. `suite show RUN` prints a record and "
     "the command that runs it again. Seconds and memory come from runs that had the machine alone; ~ where no run "
-    "could tell. * as reported by others."
+    "could tell. Memory is the peak until the stage's end, or, later stages too, of the whole run, where no record "
+    "knows it. * as reported by others."
 )
 SHORT_TITLE = "Smoke and short runs (not comparable)"
 

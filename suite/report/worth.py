@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell, SectionKey
+from suite.report.cells import LATER, Cell, SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
 from suite.report.pairing import Apart, cost_pair, pairs, values, with_interval
@@ -23,11 +23,11 @@ GAIN_A_DOUBLING = 0.01
 WORTH_CAPTION = (
     "Every head beside the softmax of the same dataset, protocol, encoder and precision (where a protocol sets "
     "several sizes of an encoder side by side, on another size, named beside its parameters): the difference of the "
-    "means over seeds with Welch's 95 % interval, and seconds an epoch and peak memory relative to the softmax, from "
-    "runs alone on the machine, of one version of the code, on one device; ~ where none could tell. Better: the whole "
-    f"interval lies on the good side of zero. Worth it: better, and training takes at most {FREE:g} times as long, or "
-    f"the gain is at least {100 * GAIN_A_DOUBLING:g} % of the softmax's value for each doubling of the time. No gain "
-    "shown: the interval holds zero."
+    "means over seeds with Welch's 95 % interval, and seconds an epoch and peak memory of training relative to the "
+    "softmax, from runs alone on the machine, of one version of the code, on one device; ~ where none could tell. "
+    "Better: the whole interval lies on the good side of zero. Worth it: better, and training takes at most "
+    f"{FREE:g} times as long, or the gain is at least {100 * GAIN_A_DOUBLING:g} % of the softmax's value for each "
+    "doubling of the time. No gain shown: the interval holds zero."
 )
 
 
@@ -91,7 +91,8 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
         seconds = memory = None
         if both and both[0].seconds_per_epoch and both[1].seconds_per_epoch:
             seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
-            if both[0].peak_mib and both[1].peak_mib and both[0].peak_source == both[1].peak_source:
+            sources = {one.peak_source for one in both}
+            if both[0].peak_mib and both[1].peak_mib and len(sources) == 1 and not sources.pop().endswith(LATER):
                 memory = both[0].peak_mib / both[1].peak_mib
         change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)

@@ -48,6 +48,22 @@ def test_the_peak_is_this_processs_share_where_the_driver_tells(gpu: FakeGpu) ->
     }
 
 
+def test_the_peak_so_far_is_read_at_once(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_PERIOD_S", 60.0)
+    meters = Meters(CUDA, {"gpu_peak_mib": 900.0, "gpu_peak_source": "process"})
+    gpu.holds(300)
+    meters.start()
+    assert meters.peak_mib() == 900.0, "of an earlier attempt"
+    gpu.holds(1000)
+    assert meters.peak_mib() == 1000.0
+    gpu.holds(400)
+    assert meters.peak_mib() == 1000.0
+    meters.stop()
+    on_cpu = Meters(torch.device("cpu"))
+    on_cpu.start()
+    assert on_cpu.peak_mib() == on_cpu.stop()["cpu_peak_mib"]
+
+
 def test_elsewhere_it_is_the_devices_use_less_the_idle_baseline(gpu: FakeGpu) -> None:
     gpu.processes, gpu.used, gpu.reserved = None, 1200, 200
     meter = MemoryMeter(CUDA, Nvml.open(CUDA))

@@ -20,7 +20,7 @@ from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import file_name
 from suite.report.averaging import averaging_markdown
-from suite.report.cells import Cell, group
+from suite.report.cells import Cell, costs, group
 from suite.report.claims import Claim, Compare, CostRatio
 from suite.report.claims_table import claims_markdown, claims_short
 from suite.report.compare import Summary
@@ -155,6 +155,26 @@ def test_runs_for_the_clock_have_costs_alone() -> None:
     text = worth_markdown([found])
     assert "56.00" not in text
     assert "### ptb · cost · train (for the clock)\n" in text
+
+
+def test_the_memory_of_training_is_that_of_no_later_stage() -> None:
+    both, one = ("train", "rank"), ("train",)
+    known = make_record(stages=both, costs={"gpu_peak_mib": 9000.0, "stage_peaks_mib": {"train": 2000.0, "rank": 9000}})
+    unknown, alone = (make_record(stages=stages, costs={"gpu_peak_mib": 5000.0}) for stages in (both, one))
+
+    def peak(stage: str | None, *records: Record) -> tuple[float | None, str]:
+        took = costs(records, stage)
+        return took.peak_mib, took.peak_source
+
+    assert peak("train", known) == (2000.0, "NVML, process")
+    assert peak("rank", known) == peak(None, known) == (9000.0, "NVML, process")
+    assert peak("train", unknown) == (5000.0, "NVML, process, later stages too")
+    assert peak("rank", unknown) == peak("train", alone) == (5000.0, "NVML, process")
+    assert peak("train", known, unknown) == (2000.0, "NVML, process"), "what is known is better"
+    for stages, memory in ((both, None), (one, 1.0)):
+        records = [make_record(head=head, stages=stages) for head in ("softmax", "plif")]
+        (found,) = (one for one in worths(group(records), records) if one.cell.key.stage == "train")
+        assert (found.memory, found.seconds) == (memory, 1.0)
 
 
 def test_runs_about_the_optimiser_say_nothing_of_worth() -> None:
