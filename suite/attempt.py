@@ -17,7 +17,7 @@ import torch
 
 import suite
 from suite.data.base import DataAccess, Dataset, DistributionData, TextData, known_facts
-from suite.errors import Diverged, InputError, Interrupted, RunFailed
+from suite.errors import Diverged, InputError, Interrupted, RunFailed, first_line
 from suite.measurement.clock import PhaseClock
 from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
@@ -163,9 +163,8 @@ class Attempt:
             set_determinism(recipe, options.device)
             with _BUILDING:
                 torch.manual_seed(derive_seed(spec.seed, "initialisation"))
-                self._model = build_model(spec, self._dataset.vocabulary_size, self._dataset.contexts)
-                if self._model.head.starts_at_frequencies:
-                    self._model.head.start_at(torch.from_numpy(self._data.frequencies()))
+                sizes = self._dataset.vocabulary_size, self._dataset.contexts
+                self._model = build_model(spec, *sizes, self._data.frequencies)
             self._model.to(options.device)
             self._model.encoder.crowded = options.packed
             context = self._context(recipe, self._model)
@@ -183,8 +182,7 @@ class Attempt:
             stage: Stage = components.create("stage", spec.stages[index])
             state, self._stage_state = self._stage_state, None
             self._metrics[stage.name] = self._measured(stage, context, state)
-            if (peak := self._meters.peak_mib()) is not None:
-                self._extras.setdefault("stage_peaks_mib", {})[stage.name] = peak
+            self._meters.mark(stage.name)
             self._stage_index = index + 1
             with self._clock("log"):
                 context.save(None)
@@ -342,12 +340,6 @@ def write_error_log(folder: Path) -> Path:
     with naming(path):
         path.write_text(traceback.format_exc(), encoding="utf-8")
     return path
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, for a message of one line."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else "no message"
 
 
 def _now() -> str:

@@ -16,6 +16,12 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, for a message of one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else "no message"
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing the user can mend.

@@ -11,9 +11,9 @@ from typing import Literal
 
 import torch
 
-from suite.attempt import Attempt, RunOptions, first_line, write_error_log
+from suite.attempt import Attempt, RunOptions, write_error_log
 from suite.data.base import Dataset, DistributionData, TextData
-from suite.errors import InputError, Interrupted, RunFailed, SuiteError
+from suite.errors import InputError, Interrupted, RunFailed, SuiteError, first_line
 from suite.models.turns import TURNS
 from suite.records.record import Record, Status
 from suite.records.store import Store

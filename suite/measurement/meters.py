@@ -11,6 +11,8 @@ from suite.measurement.energy import EnergyMeter
 from suite.measurement.memory import MemoryMeter
 from suite.measurement.nvml import Nvml
 
+_PEAKS = ("gpu_peak_mib", "allocator_peak_mib", "cpu_peak_mib")
+
 
 class Meters:
     """Memory and energy of one attempt, on top of what earlier attempts of the same run measured."""
@@ -20,6 +22,7 @@ class Meters:
         self._memory = MemoryMeter(device, self.nvml)
         self._energy = EnergyMeter(self.nvml)
         self._earlier = dict(earlier or {})
+        self._stages: dict[str, float] = dict(self._earlier.get("stage_peaks_mib", {}))
 
     def start(self) -> None:
         """Begin to measure."""
@@ -28,14 +31,19 @@ class Meters:
 
     def read(self) -> dict[str, Any]:
         """Cost fields so far, all attempts included."""
-        return merge(self._earlier, {**self._memory.read(), **self._energy.read()})
+        now = merge(self._earlier, {**self._memory.read(), **self._energy.read()})
+        return {**now, "stage_peaks_mib": dict(self._stages)} if self._stages else now
 
-    def peak_mib(self) -> float | None:
-        """The peak of memory so far: the GPU's, or the allocator's or the CPU's where that is not known."""
+    def mark(self, stage: str) -> None:
+        """Keep the peak of memory so far as that until the end of a stage.
+
+        The GPU's, or the allocator's or the CPU's where that is not known.
+        """
         self._memory.sample()
         now = self.read()
-        names = ("gpu_peak_mib", "allocator_peak_mib", "cpu_peak_mib")
-        return next((now[name] for name in names if name in now), None)
+        peak = next((now[name] for name in _PEAKS if name in now), None)
+        if peak is not None:
+            self._stages[stage] = peak
 
     def stop(self) -> dict[str, Any]:
         """End measuring and return the cost fields."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
@@ -60,8 +64,19 @@ class LanguageModel(nn.Module):
         return sum(p.numel() for p in self.head.parameters() if p is not shared)
 
 
-def build_model(spec: RunSpec, vocabulary: int, contexts: int | None) -> LanguageModel:
+def build_model(
+    spec: RunSpec,
+    vocabulary: int,
+    contexts: int | None,
+    frequencies: Callable[[], npt.NDArray[np.float64]] | None = None,
+) -> LanguageModel:
     """The model of one cell, freshly initialised from torch's global generator.
+
+    Args:
+        spec: the cell.
+        vocabulary: number of words.
+        contexts: of a distribution experiment; None for text.
+        frequencies: the share of each training word, for a head whose bias starts there; without it, it starts at zero.
 
     Raises:
         InputError: encoder and head do not fit together.
@@ -71,4 +86,6 @@ def build_model(spec: RunSpec, vocabulary: int, contexts: int | None) -> Languag
     encoder.arithmetic = spec.recipe["precision"]["recurrence"]
     head.kernel = spec.recipe["kernel"]
     head.arithmetic = spec.recipe["precision"]["head"]
+    if head.starts_at_frequencies and frequencies is not None:
+        head.start_at(torch.from_numpy(frequencies()))
     return LanguageModel(encoder, head)

@@ -48,20 +48,23 @@ def test_the_peak_is_this_processs_share_where_the_driver_tells(gpu: FakeGpu) ->
     }
 
 
-def test_the_peak_so_far_is_read_at_once(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_by_the_end_of_a_stage_is_kept(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_PERIOD_S", 60.0)
     meters = Meters(CUDA, {"gpu_peak_mib": 900.0, "gpu_peak_source": "process"})
     gpu.holds(300)
     meters.start()
-    assert meters.peak_mib() == 900.0, "of an earlier attempt"
+    meters.mark("train")
     gpu.holds(1000)
-    assert meters.peak_mib() == 1000.0
+    meters.mark("rank")
     gpu.holds(400)
-    assert meters.peak_mib() == 1000.0
-    meters.stop()
+    meters.mark("divergence")
+    read = meters.stop()
+    assert read["stage_peaks_mib"] == {"train": 900.0, "rank": 1000.0, "divergence": 1000.0}, "900: an earlier attempt"
+    assert Meters(CUDA, read).read()["stage_peaks_mib"] == read["stage_peaks_mib"], "the next attempt goes on"
     on_cpu = Meters(torch.device("cpu"))
     on_cpu.start()
-    assert on_cpu.peak_mib() == on_cpu.stop()["cpu_peak_mib"]
+    on_cpu.mark("train")
+    assert on_cpu.read()["stage_peaks_mib"] == {"train": pytest.approx(on_cpu.stop()["cpu_peak_mib"], rel=0.1)}
 
 
 def test_elsewhere_it_is_the_devices_use_less_the_idle_baseline(gpu: FakeGpu) -> None:
