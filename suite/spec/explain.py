@@ -69,7 +69,8 @@ def type_text(annotation: Any) -> str:
     if parts := members(base):
         return " or ".join(dict.fromkeys(type_text(part) for part in parts))
     if get_origin(base) is Literal:
-        return f"one of {', '.join(shown(value) for value in get_args(base))}"
+        values = ", ".join(shown(value) for value in get_args(base))
+        return f"one of {values}" if len(get_args(base)) > 1 else values
     if get_origin(base) is list:
         return f"list of {_plural(type_text(get_args(base)[0]))}"
     if base is str and any(getattr(item, "min_length", None) for item in said):

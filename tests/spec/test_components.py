@@ -121,6 +121,7 @@ class A:
         ("*, a: tuple[float, ...] = (1, 2)", [("a", "list of numbers", [1.0, 2.0])]),
         ("*, copy: int = -1, json: str = 'a'", [("copy", "integer", -1), ("json", "text", "a")]),
         ("*args, a: Literal[1, 'x'] = 1, **more", [("a", "one of 1, 'x'", 1)]),
+        ("*, a: bool | Literal['x'] = True", [("a", "true or false or 'x'", True)]),
     ],
 )
 def test_signatures(options: str, expected: list[tuple[str, str, object]], tmp_path: Path) -> None:
