@@ -43,9 +43,9 @@ def fixed_starts(cell: Cell, metric: str) -> dict[int, dict[int, float]]:
     own = cell.records[0].spec.get("recipe", {}).get("averaging") or {}
     found: dict[int, dict[int, float]] = {}
     for title, by_seed in averaging_starts(cell, metric).items():
-        epoch = own.get("epoch") if title == OWN else title.removeprefix("epoch ")
-        if str(epoch).isdigit():
-            found[int(str(epoch))] = by_seed
+        epoch = str(own.get("epoch")) if title == OWN else title.removeprefix("epoch ")
+        if epoch.isdigit():
+            found[int(epoch)] = by_seed
     return found
 
 

@@ -21,13 +21,9 @@ from suite.spec.run_spec import canonical_json
 # Protocols whose runs are for the clock, or for a comparison of arithmetic or of ways to train.
 _FOR_THE_CLOCK = ("cost", "speed-*")
 _NOT_OF_QUALITY = (*_FOR_THE_CLOCK, "precision", "optimizer-*")
-# Of what a peak of memory is, the best first; LATER: of a run that went on after the stage, and may have taken more.
-LATER = ", later stages too"
-_PEAKS = tuple(
-    f"{name}{whole}"
-    for whole in ("", LATER)
-    for name in ("NVML, process", "NVML, device", "allocator", "CPU", "CPU, whole process")
-)
+# Of what a peak of memory is, the best first; _LATER: of a run that went on after the stage, and may have taken more.
+_PEAKS = ("NVML, process", "NVML, device", "allocator", "CPU", "CPU, whole process")
+_LATER = ", later stages too"
 TRAINING = "train"  # the stage that every run begins with
 # Keys by which cells of one name are told apart, at most.
 _SHOWN_DIFFERENCES = 3
@@ -78,6 +74,11 @@ class CellCosts:
     peak_source: str = ""
     exclusive: bool = False
     records: tuple[Record, ...] = ()
+
+    @property
+    def own_peak_mib(self) -> float | None:
+        """The peak, unless it may be that of a later stage."""
+        return None if self.peak_source.endswith(_LATER) else self.peak_mib
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,16 +258,15 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
     """What the cell's runs took, by those that :func:`measured` counts.
 
     The peak of memory is of the whole run or, with a ``stage``, of the run until its end. A record that does not know
-    that gives the whole run's, and ``peak_source`` says so (``LATER``) unless nothing followed the stage.
+    that gives the whole run's, and ``peak_source`` says so unless nothing followed the stage.
     """
     device, counted, sure = measured(records)
     others = len({record.environment.device for record in records if record.environment}) - 1
     seconds = [r.costs.seconds_per_epoch for r in counted if r.costs and r.costs.seconds_per_epoch is not None]
-    peaks: dict[str, list[float]] = {name: [] for name in _PEAKS}
-    for record in counted:
-        name, value = _peak(record, stage)
-        peaks.setdefault(name, []).append(value)
-    source = next((name for name, values in peaks.items() if name and values), "")
+    peaks: dict[str, list[float]] = defaultdict(list)
+    for source, peak in filter(None, (_peak(record, stage) for record in counted)):
+        peaks[source].append(peak)
+    source = next((name for later in ("", _LATER) for kind in _PEAKS if (name := kind + later) in peaks), "")
     return CellCosts(
         device=device,
         other_devices=max(0, others),
@@ -278,25 +278,25 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
     )
 
 
-def _peak(record: Record, stage: str | None) -> tuple[str, float]:
-    """Of what the peak of a run is, in words, and the peak; nothing and zero where none was measured."""
+def _peak(record: Record, stage: str | None) -> tuple[str, float] | None:
+    """Of what the peak of a run is, in words, and the peak; None where none was measured."""
     costs = record.costs
     if costs is None:
-        return "", 0.0
-    found = {
-        "NVML, process": costs.gpu_peak_mib if costs.gpu_peak_source == "process" else None,
-        "NVML, device": costs.gpu_peak_mib if costs.gpu_peak_source == "device-minus-baseline" else None,
-        "allocator": costs.allocator_peak_mib,
-        "CPU": costs.cpu_peak_mib if costs.cpu_peak_source == "run" else None,
-        "CPU, whole process": costs.cpu_peak_mib if costs.cpu_peak_source == "process-lifetime" else None,
-    }
-    name, peak = next(((name, value) for name, value in found.items() if value is not None), ("", 0.0))
-    if not name or stage is None:
-        return name, peak
+        return None
+    found = (
+        costs.gpu_peak_mib if costs.gpu_peak_source == "process" else None,
+        costs.gpu_peak_mib if costs.gpu_peak_source == "device-minus-baseline" else None,
+        costs.allocator_peak_mib,
+        costs.cpu_peak_mib if costs.cpu_peak_source == "run" else None,
+        costs.cpu_peak_mib if costs.cpu_peak_source == "process-lifetime" else None,
+    )
+    kind, peak = next(((k, value) for k, value in zip(_PEAKS, found, strict=True) if value is not None), ("", 0.0))
+    if not kind:
+        return None
     if stage in costs.stage_peaks_mib:
-        return name, costs.stage_peaks_mib[stage]
-    names = [one["name"] for one in record.spec.get("stages", ())]
-    return name + (LATER if stage in names[:-1] else ""), peak
+        return kind, costs.stage_peaks_mib[stage]
+    followed = stage in [one["name"] for one in record.spec.get("stages", ())][:-1]
+    return kind + (_LATER if followed else ""), peak
 
 
 def had_machine(record: Record) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import LATER, TRAINING, Cell, CellCosts, SectionKey, costs
+from suite.report.cells import TRAINING, Cell, CellCosts, SectionKey, costs
 from suite.report.compare import Summary, summarize
 from suite.report.descriptions import costs_sentence
 from suite.report.pairing import values
@@ -49,7 +49,7 @@ def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> It
         metric = next((name for name in _METRICS if any(values(cell, name) for cell in here)), None)
         timed = _timed([cell for cell in here if metric and values(cell, metric)], records)
         if not key.of_quality:
-            timed = [(cell, took) for cell, took in timed if _own_peak(took)]
+            timed = [(cell, took) for cell, took in timed if took.own_peak_mib is not None]
         if metric and len(timed) > 1:
             yield f"cost-{key.dataset}-{key.protocol}-{key.stage}", _figure(key, metric, timed)
 
@@ -82,18 +82,13 @@ def _timed(cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[Cell,
     return best
 
 
-def _own_peak(took: CellCosts) -> bool:
-    """Whether a peak is known, and is that of training."""
-    return took.peak_mib is not None and not took.peak_source.endswith(LATER)
-
-
 def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]]) -> Figure:
-    sources = [took.peak_source for _, took in timed if _own_peak(took)]
+    sources = [took.peak_source for _, took in timed if took.own_peak_mib is not None]
     source = max(sorted(set(sources)), key=sources.count, default="")
     points = []
     for cell, took in timed:
         apart = f" ({'; '.join(cell.difference)})" if cell.difference else ""
-        peak = took.peak_mib if source and took.peak_source == source else None
+        peak = took.own_peak_mib if took.peak_source == source else None
         quality = summarize(values(cell, metric)) if key.of_quality else summarize([] if peak is None else [peak])
         points.append(Point(f"{cell.method}{apart}", quality, took.seconds_per_epoch or 0.0, peak))
     points = sorted((p for p in points if p.quality.n), key=lambda point: (point.seconds, point.name))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import LATER, Cell, SectionKey
+from suite.report.cells import Cell, SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.compare import Summary, difference, summarize
 from suite.report.pairing import Apart, cost_pair, pairs, values, with_interval
@@ -91,9 +91,8 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
         seconds = memory = None
         if both and both[0].seconds_per_epoch and both[1].seconds_per_epoch:
             seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
-            sources = {one.peak_source for one in both}
-            if both[0].peak_mib and both[1].peak_mib and len(sources) == 1 and not sources.pop().endswith(LATER):
-                memory = both[0].peak_mib / both[1].peak_mib
+            if both[0].own_peak_mib and both[1].own_peak_mib and both[0].peak_source == both[1].peak_source:
+                memory = both[0].own_peak_mib / both[1].own_peak_mib
         change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
         behind = () if both is None or seconds is None else (*both[0].records, *both[1].records)
