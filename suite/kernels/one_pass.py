@@ -137,9 +137,11 @@ def apply(
     projection = problem.meant.projection
     extra = (None, None) if projection is None else (projection.weight, projection.bias)
     operands = problem.meant.pointwise.operands()
-    loss, nll = _OnePass.apply(  # type: ignore[no-untyped-call]
-        problem, contexts, log_prior, weight, bias, row_weight, *extra, *operands
-    )
+    inputs = (contexts, log_prior, weight, bias, row_weight, *extra, *operands)
+    if not torch.is_grad_enabled():
+        # A function is told which inputs are parameters, whether or not gradients are enabled: it would make them all.
+        inputs = tuple(given if given is None else given.detach() for given in inputs)
+    loss, nll = _OnePass.apply(problem, *inputs)  # type: ignore[no-untyped-call]
     return loss, nll
 
 

@@ -139,12 +139,36 @@ def test_the_largest_tensor_does_not_grow_with_tokens_times_experts() -> None:
     assert largest[64] == largest[8] <= 320_000
 
 
-def test_without_gradients_nothing_is_kept() -> None:
-    g, contexts, log_prior, weight, bias, _ = arguments(6, 3, 4, 20, "identity")
+@pytest.mark.parametrize("g", names("pointwise"))
+@pytest.mark.parametrize("projected", [True, False], ids=["projection", "contexts"])
+def test_without_gradients_none_is_made(g: str, projected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, latent, log_prior, weight, bias, _ = arguments(6, 3, 4, 20, g)
+    contexts = torch.randn(6, 5, dtype=torch.float64) if projected else latent
+    leaves = torch.randn(12, 5).double().requires_grad_(), torch.randn(12).double().requires_grad_()
+    projection = Projection(*leaves, 3, None, 1.0) if projected else None
+    of_logits = []
+    run = chunked.TorchRows.run
+
+    def watched(self: chunked.TorchRows, *given: Any) -> torch.Tensor | None:
+        of_logits.append(run(self, *given))
+        return of_logits[-1]
+
+    def loss() -> tuple[torch.Tensor, torch.Tensor]:
+        targets = torch.arange(6)
+        return chunked.mixture_nll(contexts, log_prior, weight, bias, targets, made, projection=projection)
+
+    monkeypatch.setattr(chunked.TorchRows, "run", watched)
+    differentiable, expected = loss()
+    assert differentiable.requires_grad
+    assert all(made is not None for made in of_logits)
+    of_logits.clear()
     with torch.no_grad():
-        loss, nll = chunked.mixture_nll(contexts, log_prior, weight, bias, torch.arange(6), g)
-    assert not loss.requires_grad
-    torch.testing.assert_close(loss, nll.mean())
+        mean, nll = loss()
+    assert of_logits
+    assert all(made is None for made in of_logits)
+    assert not mean.requires_grad
+    assert torch.equal(nll, expected)
+    torch.testing.assert_close(mean, nll.mean())
 
 
 def test_a_second_backward_is_refused_in_words() -> None:
