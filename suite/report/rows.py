@@ -229,7 +229,9 @@ def _row(
         verdict=judged,
         delta=None if base is None or summary.mean is None else summary.mean - base,
         partial=partial,
-        deviations=deviations_of(cell.records if cell else [partial.record] if partial else (), sources.tasks),
+        deviations=deviations_of(
+            cell.records if cell else [partial.record] if partial else (), sources.tasks, key.stage
+        ),
     )
 
 
@@ -268,5 +270,5 @@ def _short(key: SectionKey, metric: str, record: Record, sources: Sources) -> Sh
     ]
     # The same protocol where there is one: sorted() is stable, so the order of papers decides the rest.
     candidates = sorted(candidates, key=lambda number: number.protocol != key.protocol)
-    deviations = deviations_of([record], sources.tasks)
+    deviations = deviations_of([record], sources.tasks, key.stage)
     return ShortRow(record, values, candidates[0] if candidates else None, deviations)

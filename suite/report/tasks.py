@@ -73,12 +73,12 @@ def full_epochs(record: Record, tasks: Tasks) -> int | None:
     return info.budgets.get((record.labels.dataset, record.labels.method)) if info else None
 
 
-def deviations_of(records: Iterable[Record], tasks: Tasks) -> tuple[Deviation, ...]:
-    """The deviations that touch any of these records, each once, in the order of the task files."""
+def deviations_of(records: Iterable[Record], tasks: Tasks, stage: str | None = None) -> tuple[Deviation, ...]:
+    """The deviations that touch any of these records in a stage, or in any, each once, in the task files' order."""
     found: dict[Deviation, None] = {}
     for record in records:
         info = tasks.get(record.task.name)
         for deviation in info.deviations if info else ():
-            if deviation.touches_row(record.labels.encoder, record.labels.head):
+            if deviation.touches_row(record.labels.encoder, record.labels.head, stage):
                 found[deviation] = None
     return tuple(found)

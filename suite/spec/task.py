@@ -12,9 +12,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from suite.errors import InputError, Problem, raise_all
-from suite.spec.components import positive_zero, resolve
+from suite.spec.components import names, positive_zero, resolve
 from suite.spec.entries import Entry, read_entry
-from suite.spec.explain import Nested, dotted, shown, validate, with_article
+from suite.spec.explain import Nested, choices, dotted, shown, validate, with_article
 from suite.spec.load import in_order, load_tree
 from suite.spec.matrix import Cell, Matrix, build_cells
 from suite.spec.plugins import PluginFile, Plugins, installed, locate
@@ -42,9 +42,15 @@ class Deviation(Strict):
     effect: Text = Field(description="its measured or expected effect on the number")
     touches: Text = Field("*", description="a glob over encoder, head or encoder/head labels: the rows it touches")
 
-    def touches_row(self, encoder: str, head: str) -> bool:
-        """Whether the row of these labels is touched."""
-        return any(fnmatchcase(name, self.touches) for name in (encoder, head, f"{encoder}/{head}"))
+    stages: list[Text] = Field([], description="the stages whose rows it touches; all when absent")
+
+    def __hash__(self) -> int:
+        return hash((self.what, self.why, self.effect, self.touches))
+
+    def touches_row(self, encoder: str, head: str, stage: str | None = None) -> bool:
+        """Whether the row of these labels is touched, in a stage or, for None, in any."""
+        in_stage = stage is None or not self.stages or stage in self.stages
+        return in_stage and any(fnmatchcase(name, self.touches) for name in (encoder, head, f"{encoder}/{head}"))
 
 
 class TaskFile(Strict):
@@ -149,7 +155,7 @@ class _Reader:
         stages = self._stages(plugins)
         recipe_node = self.tree.value.get("recipe") or Node({}, self.tree.mark)
         recipe = self._keep(validate(Recipe, recipe_node, "recipe"))
-        deviations = self._deviations()
+        deviations = self._deviations(plugins)
         matrix_node = self.tree.value.get("matrix") or Node({}, self.tree.mark)
         matrix = self._keep(validate(Matrix, matrix_node, "matrix"))
         cells: tuple[Cell, ...] = ()
@@ -210,7 +216,7 @@ class _Reader:
                     self.problems.append(Problem(f"{seed} is listed already", where, dotted("seeds", index)))
         return header
 
-    def _deviations(self) -> tuple[Deviation, ...]:
+    def _deviations(self, plugins: Plugins) -> tuple[Deviation, ...]:
         node = self.tree.value.get("deviations") or Node([])
         if isinstance(node.value, list):
             items = [(dotted("deviations", index), item) for index, item in enumerate(node.value)]
@@ -221,8 +227,20 @@ class _Reader:
             text = f"expected a list of mappings, or a mapping of them by name, got {shown(node.plain())} (default [])"
             self.problems.append(Problem(text, node.where, "deviations"))
             return ()
-        found = [self._keep(validate(Deviation, item, path)) for path, item in items]
-        return tuple(deviation for deviation in found if deviation is not None)
+        found = []
+        known = names("stage", plugins)
+        for path, item in items:
+            deviation = self._keep(validate(Deviation, item, path))
+            if deviation is None:
+                continue
+            found.append(deviation)
+            for index, name in enumerate(deviation.stages):
+                if plugins.complete and name not in known:
+                    text = f"unknown stage {name!r}.{choices(name, known)}"
+                    self.problems.append(
+                        Problem(text, item.value["stages"].value[index].where, f"{path}.stages[{index}]")
+                    )
+        return tuple(found)
 
     def _plugins(self, listed: list[str]) -> Plugins:
         files: list[PluginFile] = []

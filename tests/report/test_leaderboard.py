@@ -398,6 +398,7 @@ TASKS = {
                 what="TF32 products.", why="The GPU has no other fast ones.", effect="None seen.", touches="mos-*"
             ),
             Deviation(what="300 epochs.", why="Time is scarce.", effect="At most +0.1 test perplexity expected."),
+            Deviation(what="Another lamb.", why="It is not told.", effect="None here.", stages=["dynamic-evaluation"]),
         ),
     ),
 }

@@ -90,6 +90,16 @@ def test_what_a_deviation_touches(touches: str, head: str, touched: bool) -> Non
     assert deviation.touches_row("awd-lstm", head) is touched
 
 
+def test_a_deviation_of_some_stages_touches_their_rows_alone() -> None:
+    deviation = Deviation(what="a", why="b", effect="c", touches="mos-*", stages=["cache", "rank"])
+    assert [stage for stage in ("train", "rank", "cache", None) if deviation.touches_row("lstm", "mos-15", stage)] == [
+        "rank",
+        "cache",
+        None,
+    ]
+    assert not deviation.touches_row("lstm", "softmax", "rank")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -106,6 +116,15 @@ def test_what_a_deviation_touches(touches: str, head: str, touched: bool) -> Non
         (
             "deviations:\n  - {what: a, why: b, effect: c, touch: d}\n",
             "deviations[0].touch: unknown key. Did you mean 'touches'?",
+        ),
+        (
+            "deviations: {clip: {what: a, why: b, effect: c, stages: [trian]}}\n",
+            "deviations.clip.stages[0]: unknown stage 'trian'. Did you mean 'train'? Allowed: cache, divergence, "
+            "dynamic-evaluation, finetune, rank, train.",
+        ),
+        (
+            "deviations: {clip: {what: a, why: b, effect: c, stages: rank}}\n",
+            "deviations.clip.stages: expected a list of non-empty text, got 'rank' (default [])",
         ),
         ("deviations:\n  - {what: '', why: b, effect: c}\n", "deviations[0].what: expected non-empty text, got ''"),
     ],

@@ -54,7 +54,8 @@ class Settings:
     def deviation(self, deviation: Deviation) -> Setting:
         """The block of a deviation from a published recipe."""
         said = {name: getattr(deviation, name) for name in ("what", "why", "effect")}
-        return self._add("deviation", f"applies to {deviation.touches or 'all rows of its task'}", said)
+        where = f" in {', '.join(deviation.stages)}" if deviation.stages else ""
+        return self._add("deviation", f"applies to {deviation.touches}{where}", said)
 
     def by_kind(self) -> dict[str, list[Setting]]:
         """All blocks for the list at the end of the page."""
