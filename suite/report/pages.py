@@ -10,6 +10,7 @@ from pathlib import Path
 from suite.records.files import atomic_write
 from suite.records.published import Published
 from suite.records.record import Record
+from suite.report.answered import answered_markdown
 from suite.report.averaging import averaging_markdown
 from suite.report.benchmarks import load_benchmarks
 from suite.report.claims import Claim
@@ -46,8 +47,8 @@ class Report:
     def write(self, into: Sequence[Path] = ()) -> Iterator[Path]:
         """Write the pages of the results folder, ``leaderboard.csv`` and ``.tex`` and the web page, then ``into``.
 
-        A file of ``into`` must have the leaderboard's markers; those of the claims, heads, costs and promises
-        (``torture``) are filled where they are.
+        A file of ``into`` must have the leaderboard's markers; those of the published numbers that are answered, the
+        claims, heads, costs and promises (``torture``) are filled where they are.
 
         Raises:
             InputError: a file cannot be read, its markers are wrong, a benchmark or ``torture.json`` is no table, or a
@@ -90,6 +91,7 @@ class Report:
             folder = Path(os.path.relpath(self.results / "records", path.parent)).as_posix()
             update_block(path, markdown(mine, folder, _README_ROWS))
             blocks = {
+                "answered": answered_markdown(board) or _NOTHING_YET,
                 "claims": claims_short(judged, self.published),
                 "heads": worth_markdown(heads, None, _README_ROWS) or _NOTHING_YET,
             }

@@ -216,7 +216,7 @@ def test_nothing_to_say_is_said_as_nothing() -> None:
 
 def test_every_page_is_written_and_the_readme_keeps_its_own_words(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    blocks = ("leaderboard", "claims", "heads")
+    blocks = ("leaderboard", "answered", "claims", "heads")
     readme.write_text(
         "# Mine\n" + "".join(f"\n<!-- {name}:begin -->\n<!-- {name}:end -->\nafter {name}\n" for name in blocks)
     )

@@ -1,0 +1,95 @@
+"""Every published value that a full run of ours answers, one row a value: what a reader looks for first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from suite.records.published import Published, Value
+from suite.records.record import Record
+from suite.report import formatting
+from suite.report.columns import Column, link_cell, short_keys
+from suite.report.compare import Summary, Verdict
+from suite.report.leaderboard import Leaderboard
+from suite.report.table import render_table
+
+# What the sources print beside perplexities, in words.
+_TITLES = {
+    "rank": "rank (Press, all float32)",
+    "pairwise_kld": "KL divergence of two contexts",
+    "ppl_gain": "perplexity below softmax",
+    "slowdown": "time over softmax's",
+    "seconds_per_epoch": "s/epoch",
+    "gpu_peak_mib": "peak MiB",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A value of a source, as ``test.ppl``, and ours."""
+
+    number: Published
+    name: str
+    theirs: Value
+    ours: Summary
+    verdict: Verdict
+    records: Sequence[Record]
+
+
+def answered(board: Leaderboard) -> Iterator[Answered]:
+    """Of the sections first, then the values that no section compares by; in the order of the leaderboard."""
+    for section in board.sections:
+        for row in section.rows:
+            if row.published and row.cell and row.verdict and row.ours[row.split].n:
+                name = f"{row.split}.{section.metric}"
+                theirs = row.published.values[name]
+                yield Answered(row.published, name, theirs, row.ours[row.split], row.verdict, row.cell.records)
+    for other in board.other:
+        for name, theirs, ours, verdict in other.values:
+            # The softmax's own time over the softmax's is 1 by definition.
+            if verdict is not None and not (name.endswith(".slowdown") and theirs.value == 1.0):
+                yield Answered(other.number, name, theirs, ours, verdict, other.records)
+
+
+def answered_markdown(board: Leaderboard) -> str:
+    """The table, or nothing. Where its links lead is defined by the leaderboard of the same file."""
+    found = list(answered(board))
+    if not found:
+        return ""
+
+    def column(title: str, cells: Iterator[str], right: bool = False) -> Column:
+        return Column(title, tuple(formatting.clean(cell) for cell in cells), right)
+
+    columns = [
+        column("corpus", (one.number.dataset for one in found)),
+        column("method", (one.number.method for one in found)),
+        column("stage", (one.number.stage for one in found)),
+        column("what", (_what(one) for one in found)),
+        column("published", (formatting.published_value(one.theirs, _metric(one)) for one in found), True),
+        column("ours", (formatting.summary(one.ours, _metric(one)) for one in found), True),
+        column("difference", (_difference(one) for one in found), True),
+        column("verdict", (one.verdict for one in found)),
+        column("source", (formatting.source(one.number) for one in found)),
+        replace(
+            column("record", (short_keys(one.records) for one in found)),
+            markdown=tuple(link_cell(one.records) for one in found),
+        ),
+    ]
+    return render_table(columns, "pipe") + "\n"
+
+
+def _metric(one: Answered) -> str:
+    return one.name.split(".", 1)[1]
+
+
+def _what(one: Answered) -> str:
+    split, metric = one.name.split(".", 1)
+    title = _TITLES.get(metric) or formatting.metric_title(metric)
+    # An epoch's time and memory are of the training split, and of no other.
+    return title if split == "train" else f"{split} {title}"
+
+
+def _difference(one: Answered) -> str:
+    if one.ours.mean is None or not one.theirs.value:
+        return formatting.DASH
+    return f"{100.0 * (one.ours.mean / one.theirs.value - 1.0):+.1f} %"

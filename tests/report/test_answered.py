@@ -1,0 +1,63 @@
+"""The published numbers that our runs answer: each value with ours, and nothing that no run speaks of."""
+
+from __future__ import annotations
+
+from records_factory import make_record
+
+from suite.records.published import Paper, Published, Value
+from suite.report.answered import answered_markdown
+from suite.report.leaderboard import build
+
+YANG = Paper("yang2018", "On", ("A B", "C D", "E F"), "ICLR", 2018)
+
+
+def number(head: str, protocol: str = "nt-asgd", **values: float) -> Published:
+    named = {name.replace("_", ".", 1): Value(value) for name, value in values.items()}
+    return Published(YANG, "1", "ptb", "awd-lstm", head, protocol, "train", named, source="table 1", parameters=22e6)
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+
+
+def test_every_value_that_a_full_run_answers_has_a_row_and_no_other() -> None:
+    metrics = {
+        "train": {"valid": {"ppl": 58.5}, "test": {"ppl": 56.36}},
+        "rank": {"test": {"rank": 10000.0, "rank_press_float32": 9981.0}},
+    }
+    records = [
+        make_record(metrics=metrics, stages=("train", "rank")),
+        make_record(head="softmax", scope="short", test=99.0),
+        make_record(head="gss", status="interrupted", message="stopped by the user"),
+    ]
+    published = [
+        number("mos-15", valid_ppl=58.08, test_ppl=55.97, test_rank=9981.0, train_ppl=33.0),
+        number("softmax", test_ppl=58.8),
+        number("gss", test_ppl=57.6),
+        number("plif", test_ppl=57.0),
+    ]
+    key = records[0].run_key[:8]
+    head = ["ptb", "awd-lstm/mos-15", "train"]
+    table = "B et al. 2018, table 1"
+    assert rows(answered_markdown(build(records, published, show="all"))) == [
+        [*head, "test perplexity", "55.97", "56.36 (1)", "+0.7 %", "single run", table, f"[{key}]"],
+        [*head, "test rank (Press, all float32)", "9,981", "9,981 (1)", "+0.0 %", "single run", table, f"[{key}]"],
+    ]
+
+
+def test_a_softmaxs_time_over_its_own_is_no_answer() -> None:
+    costs = {"seconds_per_epoch": 2.0, "exclusive": True}
+    records = [
+        make_record(head="softmax", protocol="speed-same-batch", costs=costs),
+        make_record(head="mos-15", protocol="speed-same-batch", costs=costs | {"seconds_per_epoch": 3.0}),
+    ]
+    published = [
+        number("softmax", "speed-same-batch", train_slowdown=1.0),
+        number("mos-15", "speed-same-batch", train_slowdown=1.9),
+    ]
+    (row,) = rows(answered_markdown(build(records, published, show="all")))
+    assert row[1:7] == ["awd-lstm/mos-15", "train", "time over softmax's", "1.9", "1.5 (1)", "-21.1 %"]
+
+
+def test_no_answer_is_no_table() -> None:
+    assert answered_markdown(build([make_record()], [number("plif", test_ppl=57.0)], show="all")) == ""
