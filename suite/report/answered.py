@@ -40,10 +40,10 @@ def answered(board: Leaderboard) -> Iterator[Answered]:
     """Of the sections first, then the values that no section compares by; in the order of the leaderboard."""
     for section in board.sections:
         for row in section.rows:
-            if row.published and row.cell and row.verdict and row.ours[row.split].n:
+            ours = row.ours.get(row.split) if row.ours else None
+            if row.published and row.cell and row.verdict and ours and ours.n:
                 name = f"{row.split}.{section.metric}"
-                theirs = row.published.values[name]
-                yield Answered(row.published, name, theirs, row.ours[row.split], row.verdict, row.cell.records)
+                yield Answered(row.published, name, row.published.values[name], ours, row.verdict, row.cell.records)
     for other in board.other:
         for name, theirs, ours, verdict in other.values:
             # The softmax's own time over the softmax's is 1 by definition.
