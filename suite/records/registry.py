@@ -41,7 +41,7 @@ def unavailable(uri: str, error: Exception) -> str:
         remedy = "records are safe; move the file away and run `suite sync` to rebuild it from them"
     else:
         remedy = "records are safe; run `suite sync` when it is back"
-    reason = first_line(error)
+    reason = telling_line(error)
     # requests wraps the cause in a paragraph of its own; the cause stands last.
     cause = re.search(r"\] (Connection refused|No route to host|Name or service not known)|(timed out)", reason)
     reason = (cause[1] or cause[2]).lower() if cause else reason
@@ -53,7 +53,7 @@ def without_password(text: str) -> str:
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
-def first_line(error: Exception) -> str:
+def telling_line(error: Exception) -> str:
     """The first line of an error's message that tells something, or its type when it has none."""
     # SQLAlchemy says when it noticed before it says what, which is that another process holds the database.
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]

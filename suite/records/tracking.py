@@ -29,8 +29,8 @@ from suite.records.registry import (
     RegistryUnavailable,
     SyncReport,
     artifact_folder,
-    first_line,
     registry_uri,
+    telling_line,
     unavailable,
     without_password,
 )
@@ -115,7 +115,7 @@ class Registry:
                     self._sync_one(short_key, sources, known, report, say)
                 except Exception as error:  # one bad run, whatever is wrong with it, must not stop the others
                     self._sent.pop(short_key, None)  # part of it may have arrived; read back next time
-                    report.failed[short_key] = without_password(first_line(error))
+                    report.failed[short_key] = without_password(telling_line(error))
                     if _is_lost_connection(error):
                         raise RegistryUnavailable(unavailable(self.uri, error)) from error
             return report

@@ -1,5 +1,7 @@
 """Time of every head's loss, forward and backward, in one interleaved run beside its materialised form and a softmax.
 
+Scoring, which makes no gradient, stands beside that step and beside log-probabilities of every word.
+
 ``make bench`` prints the medians; the ratios are in the names and in the report's ``extra_info``. As a plain test each
 body runs once, so that the benchmarks cannot rot, and one test gates on a ratio taken in the same process.
 """
@@ -51,6 +53,23 @@ def step(options: dict[str, Any], shape: str, kernel: str = "auto") -> Callable[
     return run
 
 
+def scoring(options: dict[str, Any], shape: str, everything: bool = False) -> Callable[[], None]:
+    """The losses of a head on fixed random contexts without gradients, or the log-probabilities of every word."""
+    torch.manual_seed(0)
+    tokens, size, words = SHAPES[shape]
+    head: Head = create("head", options, size, words, None).eval()
+    contexts, targets = torch.randn(tokens, size), torch.randint(words, (tokens,))
+
+    def run() -> None:
+        with torch.no_grad():
+            if everything:
+                head.log_probs(contexts).gather(1, targets[:, None])
+            else:
+                head.nll(contexts, targets)
+
+    return run
+
+
 def ratios(run: Callable[[], None], *peers: Callable[[], None]) -> list[float]:
     """Median time of ``run`` over each peer's, all taken in turn so that what slows the machine slows all."""
     times: list[list[float]] = [[] for _ in range(1 + len(peers))]
@@ -73,6 +92,18 @@ def test_head(benchmark: BenchmarkFixture, name: str, shape: str) -> None:
         to_materialised, to_softmax = ratios(run, *peers)
         benchmark.extra_info |= {"ratio_to_materialised": to_materialised, "ratio_to_softmax": to_softmax}
         benchmark.name = f"{name}, {shape} ({to_materialised:.2f} x materialised, {to_softmax:.2f} x softmax)"
+    benchmark(run)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", HEADS)
+def test_scoring(benchmark: BenchmarkFixture, name: str, shape: str) -> None:
+    run = scoring(HEADS[name], shape)
+    if benchmark.enabled:
+        peers = scoring(HEADS[name], shape, everything=True), step(HEADS[name], shape)
+        to_materialised, to_step = ratios(run, *peers)
+        benchmark.extra_info |= {"ratio_to_materialised": to_materialised, "ratio_to_step": to_step}
+        benchmark.name = f"scoring {name}, {shape} ({to_materialised:.2f} x materialised, {to_step:.2f} x its step)"
     benchmark(run)
 
 

@@ -17,7 +17,7 @@ from suite.records.files import file_lock
 from suite.records.payload import cell_digest
 from suite.records.reading import spec_key
 from suite.records.record import LabelRef
-from suite.records.registry import RegistryUnavailable, first_line
+from suite.records.registry import RegistryUnavailable, telling_line
 from suite.records.store import Store
 from suite.records.tracking import Registry, sync
 
@@ -390,8 +390,8 @@ def test_a_locked_database_is_said_to_be_locked() -> None:
     raised = (
         "(raised as a result of Query-invoked autoflush; consider ...)\n(sqlite3.OperationalError) database is locked"
     )
-    assert first_line(RuntimeError(raised)) == "(sqlite3.OperationalError) database is locked"
-    assert first_line(RuntimeError(" \n")) == "RuntimeError"
+    assert telling_line(RuntimeError(raised)) == "(sqlite3.OperationalError) database is locked"
+    assert telling_line(RuntimeError(" \n")) == "RuntimeError"
 
 
 def test_two_syncs_of_the_same_results_do_not_run_at_once(make_record, store, registry_file):
