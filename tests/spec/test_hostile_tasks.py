@@ -88,12 +88,13 @@ def folder() -> Iterator[None]:
 def loads_or_refuses(text: bytes) -> None:
     path = Path("tasks/x.yaml")
     path.write_bytes(text)
-    # Processor time: other work on the machine must not decide.
+    # Processor time: other work on the machine must not decide, though on the same cores it doubles this too. A second
+    # or two is what the largest take; what is not linear takes minutes.
     start = time.process_time()
     with contextlib.suppress(InputError):
         for spec in expand(load_task(path)):
             assert len(spec.run_key) == 64
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
 
 
 def test_the_unchanged_file_is_good() -> None:
