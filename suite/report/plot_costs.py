@@ -11,6 +11,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suite.records.metrics import PRIMARY_METRICS
 from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import TRAINING, Cell, CellCosts, SectionKey, costs
@@ -21,7 +22,7 @@ from suite.report.plotting import COLOURS, MARKERS, new_figure, plain_log
 from suite.report.worth import step, steps
 
 # The synthetic experiment has its own maps.
-_METRICS = ("ppl", "bpc")
+_METRICS = tuple(name for name in PRIMARY_METRICS if name != "kl")
 
 
 class Point(NamedTuple):

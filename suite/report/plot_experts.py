@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suite.records.metrics import PRIMARY_METRICS
 from suite.report import formatting
 from suite.report.cells import Cell, SectionKey, differing_keys, flatten
 from suite.report.compare import Summary, summarize
@@ -16,7 +17,6 @@ from suite.report.pairing import values
 from suite.report.plotting import line_look, new_figure, plain_log
 from suite.spec.run_spec import canonical_json
 
-_METRICS = ("ppl", "bpc", "kl")
 _RANKS = {"rank": "rank (numpy's threshold, float64)", "rank_press": "rank (the papers' threshold)"}
 Line = Mapping[int, Cell]
 
@@ -36,7 +36,7 @@ def by_experts(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
                     members[experts] = cell
         lines = [dict(sorted(members.items())) for _, members in sorted(groups.items()) if len(members) > 1]
         metric = next(
-            (name for name in _METRICS if any(values(c, name) for line in lines for c in line.values())), None
+            (name for name in PRIMARY_METRICS if any(values(c, name) for line in lines for c in line.values())), None
         )
         if metric:
             yield f"experts-{key.dataset}-{key.protocol}-{key.stage}", _figure(key, metric, _named(lines))

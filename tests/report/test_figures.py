@@ -451,6 +451,20 @@ def test_cost_figures_mark_the_front_by_seconds_and_by_memory() -> None:
     ]
 
 
+def test_characters_are_shown_in_bits() -> None:
+    records = [
+        make_record(
+            head=head, metrics={"train": {"test": {"ppl": 2**bits, "bpc": bits}}}, costs={"seconds_per_epoch": 2.0}
+        )
+        for head, bits in (("softmax", 2.0), ("mos-7", 1.5))
+    ]
+    with look():
+        ((_, figure),) = quality_against_cost(group(records), records)
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "bits per character, mean and 95 % interval"
+    assert axes.get_ylim()[1] < 3.0
+
+
 def test_runs_for_the_clock_show_their_two_costs_and_nothing_they_learned() -> None:
     costs = {"softmax": (2.0, 900.0), "mos-15": (3.4, 4000.0), "moc-15": (3.0, 950.0), "plif": (2.5, None)}
     records = [
