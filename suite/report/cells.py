@@ -1,22 +1,19 @@
-"""Records grouped into cells: runs that differ in their seed alone, for one stage."""
+"""Cells: runs of one experiment up to a stage, which differ in their seed alone; their results and their costs."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from suite.records.fields import leaves
 from suite.records.metrics import PRIMARY_METRICS
+from suite.records.published import Published
 from suite.records.record import Record
 from suite.report import formatting
 from suite.report.compare import Summary, summarize
-from suite.spec.run_spec import canonical_json
 
 # Protocols whose runs are for the clock, or for a comparison of arithmetic or of ways to train.
 _FOR_THE_CLOCK = ("cost", "speed-*")
@@ -25,8 +22,6 @@ _NOT_OF_QUALITY = (*_FOR_THE_CLOCK, "precision", "optimizer-*")
 _PEAKS = ("NVML, process", "NVML, device", "allocator", "CPU", "CPU, whole process")
 _LATER = ", later stages too"
 TRAINING = "train"  # the stage that every run begins with
-# Keys by which cells of one name are told apart, at most.
-_SHOWN_DIFFERENCES = 3
 
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -83,9 +78,11 @@ class CellCosts:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Finished full runs of one spec, seeds apart; ``difference`` tells it from cells of the same name.
+    """Finished full runs that did the same up to a stage, seeds apart.
 
-    ``unfinished`` are the runs of the same spec that failed, diverged or were interrupted.
+    Runs of several tasks where these differ only in what comes after the stage: a train stage that was run again to be
+    finetuned is the same experiment. ``difference`` tells the cell from others of its name; ``unfinished`` are the runs
+    of the same specs that failed, diverged or were interrupted.
     """
 
     key: SectionKey
@@ -99,19 +96,27 @@ class Cell:
         return summarize(self.values(split, metric))
 
     def values(self, split: str, metric: str) -> list[float]:
-        """One value a record that has it, by seed."""
-        found = (results(record)[self.key.stage].get(split, {}).get(metric) for record in self.records)
-        return [value for value in found if value is not None]
+        """One value a seed that has it, in the order of seeds; the mean where a seed was run more than once."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for record in self.records:
+            value = results(record)[self.key.stage].get(split, {}).get(metric)
+            if value is not None:
+                found[record.seed].append(value)
+        return [statistics.fmean(same) for same in found.values()]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys(record.seed for record in self.records))
 
     @property
     def parameters(self) -> int | None:
         """Parameters of the model, tied ones once."""
         return next((record.model.parameters for record in self.records if record.model), None)
 
-    @property
-    def task(self) -> str:
-        """The task that gives the cell; one of another task is another spec, and so another cell."""
-        return self.records[0].task.name
+    def answers(self, number: Published, method: str = "") -> bool:
+        """Whether a run of it, or one under the label ``method``, has the recipe of the number."""
+        return any(number.answered_by(record.task.name, method or self.method) for record in self.records)
 
     @property
     def encoder(self) -> str:
@@ -166,76 +171,6 @@ def _is_scored(metrics: Mapping[str, Mapping[str, float]]) -> bool:
 def section_keys(record: Record) -> list[SectionKey]:
     """The sections a record has a result for."""
     return [SectionKey(record.labels.dataset, record.task.protocol, stage) for stage in results(record)]
-
-
-def group(
-    finished: Iterable[Record], unfinished: Iterable[Record] = (), flat: dict[str, Mapping[str, str]] | None = None
-) -> list[Cell]:
-    """Cells of finished records; two specs under one label are two cells and never averaged together.
-
-    ``flat`` keeps specs taken apart, by run key, for whoever needs them again.
-    """
-    failed = defaultdict(list)
-    for record in unfinished:
-        failed[spec_hash(record)].append(record)
-    groups: dict[tuple[SectionKey, str, str], dict[str, Record]] = defaultdict(dict)
-    for record in finished:
-        for key in section_keys(record):
-            groups[key, record.labels.method, spec_hash(record)][record.run_key] = record
-    namesakes = defaultdict(list)
-    for identity, members in groups.items():
-        namesakes[identity[:2]].append(next(iter(members.values())))
-    flat = {} if flat is None else flat
-    differing = {name: differing_keys(records, flat) for name, records in namesakes.items()}
-    cells = []
-    for (key, method, spec), members in groups.items():
-        records = tuple(sorted(members.values(), key=lambda record: (record.seed, record.run_key)))
-        difference = _difference(records[0], differing[key, method], flat)
-        cells.append(Cell(key, method, records, difference, tuple(failed[spec])))
-    return sorted(cells, key=lambda cell: (cell.key, cell.method, cell.difference, cell.records[0].run_key))
-
-
-def spec_hash(record: Record) -> str:
-    """Equal for the runs of one cell, which differ in their seed alone."""
-    spec = {key: value for key, value in record.spec.items() if key != "seed"}
-    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
-
-
-def differing_keys(namesakes: Sequence[Record], flat: dict[str, Mapping[str, str]] | None = None) -> list[str]:
-    """The keys, seeds apart, in which the specs of one name differ; ``flat`` as for :func:`group`."""
-    flat = {} if flat is None else flat
-    if len(namesakes) < 2:
-        return []
-    specs = [flattened(record, flat) for record in namesakes]
-    keys = sorted(set().union(*specs) - {"seed"})
-    return [key for key in keys if len({other.get(key, "absent") for other in specs}) > 1]
-
-
-def flattened(record: Record, known: dict[str, Mapping[str, str]]) -> Mapping[str, str]:
-    """A record's spec by dotted keys, from ``known`` or put there."""
-    if record.run_key not in known:
-        known[record.run_key] = dict(flatten(record.spec))
-    return known[record.run_key]
-
-
-def _difference(record: Record, differing: Sequence[str], flat: dict[str, Mapping[str, str]]) -> tuple[str, ...]:
-    own = flattened(record, flat) if differing else {}
-    said = [f"{key}={own.get(key, 'absent')}" for key in differing[:_SHOWN_DIFFERENCES]]
-    more = len(differing) - len(said)
-    return (*said, f"and {more} more") if more else tuple(said)
-
-
-def flatten(value: Any) -> Iterable[tuple[str, str]]:
-    """Dotted keys and their values as text, depth first: ``("recipe.optimizer.lr", "20.0")``."""
-    for path, leaf in leaves(value).items():
-        kind = type(leaf)
-        # Thousands of specs are taken apart, and an encoder takes its time over the plainest values.
-        if kind is str:
-            yield path, leaf
-        elif kind is int or (kind is float and math.isfinite(leaf)):
-            yield path, repr(leaf)
-        else:
-            yield path, canonical_json(leaf)
 
 
 def measured(records: Sequence[Record]) -> tuple[str | None, list[Record], bool]:

@@ -68,10 +68,10 @@ class Question:
                 other
                 for other in self.section
                 if other.method == self.number.reference
-                and (not printed or any(number.answered_by(other.task, other.method) for number in printed))
+                and (not printed or any(other.answers(number) for number in printed))
                 and alike(cell, other, ("dataset", "precision"))
             ]
-            if self.number.answered_by(cell.task, cell.method) and others:
+            if cell.answers(self.number) and others:
                 return cell, cell if cell in others else nearest(cell, others, self.apart)
         return None
 
@@ -163,7 +163,7 @@ def _correlation(question: Question) -> Answer | None:
         for cell in question.section
         if cell.encoder == question.number.encoder
         and matches(cell.head, _GRID)
-        and question.number.answered_by(cell.task, question.number.method)
+        and cell.answers(question.number, question.number.method)
     ]
     points: list[tuple[float, float]] = []
     records: list[Record] = []

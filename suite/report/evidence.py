@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from suite.records.record import Record
-from suite.report.cells import Cell, SectionKey, group
+from suite.report.cells import Cell, SectionKey
+from suite.report.grouping import group
 from suite.report.pairing import Apart, place
 from suite.report.tasks import Tasks, is_current
 from suite.spec.run_spec import canonical_json

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from suite.records.published import Published
 from suite.records.record import Record
-from suite.report.cells import group
+from suite.report.grouping import group
 from suite.report.leaderboard import build
 from suite.report.plot_costs import quality_against_cost
 from suite.report.plot_curves import by_precision, over_published

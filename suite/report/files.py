@@ -166,7 +166,7 @@ def _row(section: Section, row: Row) -> dict[str, Any]:
         "costs_exclusive": costs.exclusive if cell else None,
         "precision": cell.precision if cell else None,
         "device": costs.device,
-        "seeds": " ".join(str(record.seed) for record in cell.records) if cell else None,
+        "seeds": " ".join(map(str, cell.seeds)) if cell else None,
         "records": " ".join(record.run_key for record in cell.records) if cell else None,
     }
     return said

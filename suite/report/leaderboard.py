@@ -10,7 +10,7 @@ from typing import Literal
 from suite.records.metrics import PRIMARY_METRICS
 from suite.records.published import Paper, Published
 from suite.records.record import Record
-from suite.report.cells import group
+from suite.report.grouping import group
 from suite.report.others import OtherRow, other_rows
 from suite.report.rows import Section, Sources, build_sections
 from suite.report.tasks import Tasks, is_current

@@ -42,7 +42,7 @@ def _full(row: Row, tasks: Tasks) -> Iterator[Mark]:
     if row.cell is None:
         return
     yield from _stale(row.cell.records, tasks)
-    if len(row.cell.records) == 1:
+    if len(row.cell.seeds) == 1:
         yield Mark(Kind.SINGLE, "single seed: no interval")
     yield from _packed(row.cell.records)
 

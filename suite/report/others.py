@@ -61,7 +61,7 @@ def other_rows(sources: Sources, sections: Sequence[Section]) -> Iterator[OtherR
 def _measured(question: Question) -> Answer:
     """What one cell's runs measured under the published name, or under ours for the same thing."""
     number, metric = question.number, question.metric
-    cell = next((cell for cell in question.section if number.answered_by(cell.task, cell.method)), None)
+    cell = next((cell for cell in question.section if cell.answers(number)), None)
     if cell is None:
         return Answer(Summary(0), None)
     if metric in ("seconds_per_epoch", "gpu_peak_mib"):

@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import TRAINING, Cell, CellCosts, costs, flattened, measured
+from suite.report.cells import TRAINING, Cell, CellCosts, costs, measured
 from suite.report.columns import budget
 from suite.report.compare import Summary
+from suite.report.grouping import flattened
 from suite.spec.run_spec import canonical_json
 
 SPLITS = ("test", "valid")

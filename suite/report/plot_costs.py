@@ -5,6 +5,7 @@ Of runs made for the clock alone, whose perplexities mean nothing: the peak of m
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from suite.report.pairing import values
 from suite.report.plotting import COLOURS, MARKERS, new_figure, plain_log
 from suite.report.worth import step, steps
 
+_WIDEST = 42  # of the legend, in characters, lest it leave the panels no room
 # The synthetic experiment has its own maps.
 _METRICS = tuple(name for name in PRIMARY_METRICS if name != "kl")
 
@@ -51,7 +53,8 @@ def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> It
         timed = _timed([cell for cell in here if metric and values(cell, metric)], records)
         if not key.of_quality:
             timed = [(cell, took) for cell, took in timed if took.own_peak_mib is not None]
-        if metric and len(timed) > 1:
+        # Cells of one step cost the same, whatever they were trained for.
+        if metric and len({step(cell.records[0]) for cell, _ in timed}) > 1:
             yield f"cost-{key.dataset}-{key.protocol}-{key.stage}", _figure(key, metric, timed)
 
 
@@ -111,7 +114,7 @@ def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]
         grid[1].set_xlabel(memory)
     figure.suptitle(f"{' · '.join(key)}\nfilled, on the line: no other {beaten}", fontsize=10)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, loc="outside right center")
+    figure.legend(handles, [textwrap.fill(label, _WIDEST) for label in labels], fontsize=8, loc="outside right center")
     best = [points[index].name for index in front([(point.seconds, point.mean) for point in points])]
     figure.set_label(costs_sentence(" · ".join(key), what, [(p.name, p.mean, p.seconds) for p in points], best))
     return figure

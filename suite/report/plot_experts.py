@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from suite.records.metrics import PRIMARY_METRICS
 from suite.report import formatting
-from suite.report.cells import Cell, SectionKey, differing_keys, flatten
+from suite.report.cells import Cell, SectionKey
 from suite.report.compare import Summary, summarize
 from suite.report.descriptions import experts_sentence
+from suite.report.grouping import differing_keys, flatten
 from suite.report.pairing import values
 from suite.report.plotting import line_look, new_figure, plain_log
 from suite.spec.run_spec import canonical_json
@@ -32,7 +33,7 @@ def by_experts(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
             experts = cell.records[0].spec["head"].get("experts")
             if isinstance(experts, int):
                 members = groups[_but_experts(cell)]
-                if experts not in members or len(members[experts].records) < len(cell.records):
+                if experts not in members or len(members[experts].seeds) < len(cell.seeds):
                     members[experts] = cell
         lines = [dict(sorted(members.items())) for _, members in sorted(groups.items()) if len(members) > 1]
         metric = next(

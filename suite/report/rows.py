@@ -173,12 +173,12 @@ def _section(
     floors = _floors(full or short, metric)
     rows = [Row(FLOOR, splits[-1], floor=floor) for floor in floors]
     for number in numbers:
-        matching: list[Cell | None] = [cell for cell in cells if number.answered_by(cell.task, cell.method)]
+        matching: list[Cell | None] = [cell for cell in cells if cell.answers(number)]
         rows += [_row(key, metric, splits, number, cell, sources) for cell in matching or [None]]
     own = [
         _row(key, metric, splits, None, cell, sources)
         for cell in cells
-        if not any(number.answered_by(cell.task, cell.method) for number in numbers)
+        if not any(cell.answers(number) for number in numbers)
     ]
     rows += sorted(own, key=_seconds if key.for_the_clock else lambda row: _score(row, metric))
     return Section(key, metric, splits, tuple(rows), tuple(_short(key, metric, run, sources) for run in short))

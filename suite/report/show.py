@@ -8,8 +8,9 @@ from typing import Any
 from suite.records.published import Published
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import costs, flatten, precision, section_keys
+from suite.report.cells import costs, precision, section_keys
 from suite.report.columns import budget
+from suite.report.grouping import flatten
 from suite.report.leaderboard import build
 from suite.report.rerun import rerun_command
 from suite.report.rows import Row, Section

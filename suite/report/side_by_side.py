@@ -8,8 +8,8 @@ from tabulate import tabulate
 
 from suite.records.metrics import PRIMARY_METRICS
 from suite.report import formatting
-from suite.report.cells import differing_keys, flatten
 from suite.report.compare import Summary, difference, paired, summarize
+from suite.report.grouping import differing_keys, flatten
 from suite.report.pairing import with_interval
 from suite.report.side_costs import cost_rows
 from suite.report.side_curves import curve_lines

@@ -10,7 +10,7 @@ from suite.errors import InputError
 from suite.records.fields import Scalar, fields_of
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import differing_keys, flatten, spec_hash
+from suite.report.grouping import differing_keys, flatten, spec_hash
 
 _SHOWN_KEYS, _SHOWN_VALUES = 4, 3
 

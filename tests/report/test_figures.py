@@ -24,9 +24,9 @@ from suite.errors import InputError
 from suite.records.published import Paper, Published, Value
 from suite.records.reading import spec_key
 from suite.records.record import Record
-from suite.report.cells import group
 from suite.report.descriptions import DESCRIPTION
 from suite.report.figures import Sources, draw_all
+from suite.report.grouping import group
 from suite.report.leaderboard import build
 from suite.report.plot_costs import front, quality_against_cost
 from suite.report.plot_curves import by_precision, over_published, series
@@ -391,6 +391,22 @@ def test_seconds_of_packed_runs_and_of_two_machines_are_no_points() -> None:
     # A short run alone on the machine tells what the packed one cannot.
     alone = [make_record(head=head, scope="short", seed=9) for head in ("softmax", "mos-15")]
     assert [name for name, _ in quality_against_cost(group(packed), [*packed, *alone])] == ["cost-ptb-nt-asgd-train"]
+
+
+def test_one_model_trained_in_two_ways_has_one_cost_and_no_figure() -> None:
+    """Quality against cost is for models that cost other amounts; a long name leaves the panels their room."""
+    way = ("train", "finetune", "dynamic-evaluation")
+    scores = {stage: {"test": {"ppl": 50.0 - place}} for place, stage in enumerate(way)}
+    one = [
+        make_record(task="a", stages=way, metrics=scores),
+        make_record(task="b", stages=way[::2], metrics={stage: scores[stage] for stage in way[::2]}),
+    ]
+    assert list(quality_against_cost(group(one), one)) == []
+    two = [*one, make_record(task="b", head="softmax", stages=way[::2], metrics={way[2]: scores[way[2]]})]
+    with look():
+        ((name, figure),) = quality_against_cost(group(two), two)
+    assert name == "cost-ptb-nt-asgd-dynamic-evaluation"
+    assert max(len(line) for text in figure.legends[0].texts for line in text.get_text().splitlines()) <= 42
 
 
 def test_the_published_log_of_the_repository() -> None:

@@ -172,6 +172,55 @@ def test_two_specs_under_one_label_are_two_rows_and_say_how_they_differ() -> Non
     assert {first.verdict, second.verdict} == {Verdict.REPRODUCED, Verdict.WORSE}
 
 
+RANK = {"rank": {"test": {"rank": 9981.0}}}
+
+
+def scored(**tests: float) -> dict[str, dict[str, dict[str, float]]]:
+    return {name: {"test": {"ppl": test}} for name, test in tests.items()}
+
+
+def test_a_stage_that_was_run_again_to_go_on_from_is_one_experiment() -> None:
+    """What other tasks do after a stage does not part its runs, and a seed that ran twice is one seed."""
+    records = [
+        make_record(task="mos-ptb", stages=("train", "rank"), metrics={**scored(train=56.0), **RANK}),
+        make_record(task="further", stages=("train", "finetune"), metrics=scored(train=56.5, finetune=54.0)),
+        make_record(task="further", stages=("train", "finetune"), metrics=scored(train=57.0, finetune=55.0), seed=2),
+    ]
+    theirs = number(tasks=("mos-ptb",))
+    train, finetune = (section.rows for section in build(records, [theirs]).sections)
+    ((row,), (further,)) = train, finetune
+    assert row.ours is not None
+    assert row.secondary is not None
+    assert further.ours is not None
+    assert row.published is theirs, "one of its runs is of a task that answers"
+    assert (row.ours["test"].mean, row.ours["test"].n, row.notes) == ((56.25 + 57.0) / 2, 2, ())
+    assert row.secondary["rank"].mean == 9981
+    assert (further.ours["test"].mean, further.ours["test"].n) == (54.5, 2)
+    ((once,),) = (section.rows for section in build(records[:1] + records[1:2], [theirs]).sections[:1])
+    assert once.verdict is Verdict.SINGLE_RUN, "two runs of one seed are no two seeds"
+
+
+def test_what_came_before_a_stage_or_was_measured_otherwise_parts_its_runs() -> None:
+    way = ("train", "finetune", "dynamic-evaluation")
+    after = [
+        make_record(task="a", stages=way, metrics=scored(train=56.0, finetune=54.0, **{"dynamic-evaluation": 48.0})),
+        make_record(task="b", stages=way[::2], metrics=scored(train=56.0, **{"dynamic-evaluation": 49.0})),
+    ]
+    train, _, dynamic = (section.rows for section in build(after, []).sections)
+    assert [row.notes for row in train] == [()]
+    assert [(row.notes, row.ours["test"].mean) for row in dynamic if row.ours] == [
+        (("stages=train, finetune, dynamic-evaluation",), 48.0),
+        (("stages=train, dynamic-evaluation",), 49.0),
+    ]
+    measured = [
+        make_record(task="a", stages=("train", "rank"), metrics={**scored(train=56.0), **RANK}),
+        make_record(task="b", stages=("train", "modes"), metrics={**scored(train=57.0), "modes": RANK["rank"]}),
+        make_record(task="c", stages=("train",), metrics=scored(train=58.0)),
+    ]
+    (rows,) = (section.rows for section in build(measured, []).sections)
+    assert [row.ours["test"].mean for row in rows if row.ours] == [56.0, 57.0, 58.0]
+
+
 def test_many_differences_are_cut_short() -> None:
     recipe = {"batch_size": 1, "bptt": 2, "clip": 0.5, "activation_regularization": 2.0, "temporal_regularization": 1.0}
     records = [make_record(), make_record(recipe=recipe)]

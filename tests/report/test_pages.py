@@ -20,12 +20,13 @@ from suite.records.published import load_published
 from suite.records.record import Record
 from suite.records.store import file_name
 from suite.report.averaging import averaging_markdown
-from suite.report.cells import Cell, costs, group
+from suite.report.cells import Cell, costs
 from suite.report.claims import Claim, Compare, CostRatio
 from suite.report.claims_table import claims_markdown, claims_short
 from suite.report.compare import Summary
 from suite.report.evidence import Evidence
 from suite.report.findings import judge
+from suite.report.grouping import group
 from suite.report.leaderboard import build
 from suite.report.pages import Report
 from suite.report.plot_costs import quality_against_cost

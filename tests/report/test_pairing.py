@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from records_factory import make_record
 
 from suite.records.published import load_published
-from suite.report.cells import Cell, flatten, group
+from suite.report.cells import Cell
 from suite.report.claims import load_claims
+from suite.report.grouping import flatten, group
 from suite.report.pages import Report
 from suite.report.pairing import Apart, Share, pairs
 from suite.spec.run_spec import canonical_json

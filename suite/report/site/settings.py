@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from suite.records.record import Record
-from suite.report.cells import flatten
+from suite.report.grouping import flatten
 from suite.spec.run_spec import canonical_json
 from suite.spec.task import Deviation
 
