@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +10,9 @@ from typing import Any
 
 from suite.records.record import Record
 from suite.report.cells import Cell, SectionKey
-from suite.report.grouping import group
+from suite.report.grouping import group, origin
 from suite.report.pairing import Apart, place
 from suite.report.tasks import Tasks, is_current
-from suite.spec.run_spec import canonical_json
-
-# What of a spec does not decide how its train stage goes; the stages that follow it come after.
-_NOT_OF_TRAINING = frozenset({"task", "version", "stages", "seed"})
 
 
 class Outcome(StrEnum):
@@ -92,10 +87,10 @@ def distinct(findings: Iterable[Finding]) -> list[Finding]:
     are the same run twice. Of comparisons between the same specs that share a seed the one with most runs stays.
     """
     found = list(findings)
-    hashes: dict[str, str] = {}
+    known: dict[tuple[str, str], str] = {}
     alike: dict[tuple[str, frozenset[str]], list[int]] = defaultdict(list)
     runs = [
-        frozenset((_training(record, one.key.stage, hashes), record.seed) for record in one.records)
+        frozenset((_origin(record, one.key.stage, known), record.seed) for record in one.records)
         if one.key
         else frozenset()
         for one in found
@@ -113,13 +108,7 @@ def distinct(findings: Iterable[Finding]) -> list[Finding]:
     return [found[index] for index in sorted(kept)]
 
 
-def _training(record: Record, stage: str, known: dict[str, str]) -> str:
-    """Equal for runs that reach the end of a stage alike, seeds aside."""
-    name = f"{record.run_key} {stage}"
-    if name not in known:
-        stages = record.spec.get("stages", [])
-        parts = {key: value for key, value in record.spec.items() if key not in _NOT_OF_TRAINING}
-        if stages and stages[0].get("name") != stage:
-            parts["stages"] = stages
-        known[name] = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
-    return known[name]
+def _origin(record: Record, stage: str, known: dict[tuple[str, str], str]) -> str:
+    if (record.run_key, stage) not in known:
+        known[record.run_key, stage] = origin(record, stage)
+    return known[record.run_key, stage]

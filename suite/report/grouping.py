@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from suite.records.fields import leaves
@@ -14,6 +15,8 @@ from suite.report.cells import Cell, SectionKey, results, section_keys
 from suite.spec.run_spec import canonical_json
 
 _STAGES = "stages"
+# What of a spec does not decide how a stage ends; of the stages those up to it do.
+_NOT_OF_TRAINING = frozenset({"task", "version", "seed"})
 # Keys by which cells of one name are told apart, at most.
 _SHOWN_DIFFERENCES = 3
 
@@ -50,10 +53,9 @@ def _experiments(records: Iterable[Record], stage: str) -> list[list[Record]]:
     What is measured of the stage's model (ranks, modes) is told with its results. Runs that measure nothing go with
     those that do, where these all measure the same.
     """
-    found: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, int], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        basis, beside = _basis(record, stage)
-        found[basis][beside].append(record)
+        found[origin(record, stage), record.task.version][_beside(record, stage)].append(record)
     for kinds in found.values():
         if len(kinds) == 2 and "" in kinds:
             nothing = kinds.pop("")
@@ -61,20 +63,25 @@ def _experiments(records: Iterable[Record], stage: str) -> list[list[Record]]:
     return [members for kinds in found.values() for members in kinds.values()]
 
 
-def _basis(record: Record, stage: str) -> tuple[str, str]:
-    """What the results of a stage come from, and what is measured of its model beside them."""
-    own = results(record)
-    before: list[Any] = []
-    beside: list[Any] = []
-    reached = False
-    for entry in record.spec.get("stages", ()):
-        scored = entry["name"] in own
-        if reached and scored:
-            break
-        (before if scored else beside if reached else []).append(entry)
-        reached = reached or entry["name"] == stage
-    spec = {key: value for key, value in record.spec.items() if key not in ("seed", "task", "stages")}
-    return canonical_json([spec, before]), canonical_json(beside) if beside else ""
+def origin(record: Record, stage: str) -> str:
+    """Equal for runs that reach the end of a stage alike, seeds aside, whatever their task and what they do next."""
+    scored, stages = results(record), record.spec.get(_STAGES, [])
+    parts: dict[str, Any] = {key: value for key, value in record.spec.items() if key not in _NOT_OF_TRAINING}
+    parts[_STAGES] = [entry for entry in stages[: _end(record, stage)] if entry["name"] in scored]
+    return canonical_json(parts)
+
+
+def _beside(record: Record, stage: str) -> str:
+    """What is measured of the stage's model and told with its results; empty where nothing is."""
+    scored, stages = results(record), record.spec.get(_STAGES, [])
+    found = list(takewhile(lambda entry: entry["name"] not in scored, stages[_end(record, stage) :]))
+    return canonical_json(found) if found else ""
+
+
+def _end(record: Record, stage: str) -> int:
+    """The place behind a stage in the spec; that behind the last where it has no such stage."""
+    names = [entry["name"] for entry in record.spec.get(_STAGES, [])]
+    return names.index(stage) + 1 if stage in names else len(names)
 
 
 def spec_hash(record: Record) -> str:

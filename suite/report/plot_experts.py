@@ -13,10 +13,9 @@ from suite.report import formatting
 from suite.report.cells import Cell, SectionKey
 from suite.report.compare import Summary, summarize
 from suite.report.descriptions import experts_sentence
-from suite.report.grouping import differing_keys, flatten
+from suite.report.grouping import differing_keys, flatten, origin
 from suite.report.pairing import values
 from suite.report.plotting import line_look, new_figure, plain_log
-from suite.spec.run_spec import canonical_json
 
 _RANKS = {"rank": "rank (numpy's threshold, float64)", "rank_press": "rank (the papers' threshold)"}
 Line = Mapping[int, Cell]
@@ -44,12 +43,10 @@ def by_experts(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
 
 
 def _but_experts(cell: Cell) -> str:
-    """What made the cell's numbers, experts and seed apart; stages after its own had no part in that."""
-    spec = {name: value for name, value in cell.records[0].spec.items() if name != "seed"}
-    names = [stage["name"] for stage in spec.get("stages", ())]
-    until = names.index(cell.key.stage) + 1 if cell.key.stage in names else len(names)
-    head = {name: value for name, value in spec["head"].items() if name != "experts"}
-    return canonical_json({**spec, "head": head, "stages": list(spec.get("stages", ()))[:until]})
+    """What made the cell's numbers, experts and seed apart."""
+    record = cell.records[0]
+    head = {name: value for name, value in record.spec["head"].items() if name != "experts"}
+    return origin(record.model_copy(update={"spec": {**record.spec, "head": head}}), cell.key.stage)
 
 
 def _named(lines: Sequence[Line]) -> dict[str, Line]:
