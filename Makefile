@@ -41,8 +41,11 @@ setup: $(READY) ## create or update the environment
 demo: $(READY) ## train five heads on a language with a known floor; 2 minutes, no data, no GPU
 	@$(BIN)/suite run demo --threads 1 --results $(DEMO)
 
+# Two files at once.
+TESTS = $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(TESTS)
 
 test-gpu: $(READY) ## the tests that need a GPU, and the errors of the loss's kernels there
 	@TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py \
@@ -56,7 +59,7 @@ check: $(READY) ## format, lint, types and tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(TESTS)
 
 # FORMAT=markdown for a comment. When a change of the numbers is meant: suite check --update --reason TEXT.
 gate: $(READY) ## small tasks beside their baselines: perplexity, counts, time and memory of a step; under two minutes
