@@ -19,6 +19,7 @@ from suite.spec.types import PositiveInt
 from suite.stages import Measurements, RunContext
 
 _RELATIVE = {"rank_1e-3": 1e-3, "rank_1e-4": 1e-4, "rank_1e-5": 1e-5, "rank_1e-7": 1e-7}
+_LEFT_OUT = {"effective_rank_1e-3": 1e-3, "effective_rank_1e-4": 1e-4, "effective_rank_1e-5": 1e-5}
 _SPECTRUM_POINTS = 200
 _TRAP_EPS = 1e-8
 
@@ -33,7 +34,8 @@ class Rank:
 
     ``rank`` counts singular values above numpy's default tolerance in float64; ``rank_press`` uses the papers' own
     threshold, s > 0.5 sqrt(m + n + 1) s_0 eps with float32's eps (Press et al. 2007); ``rank_1e-3`` and its like count
-    values above that fraction of the largest.
+    values above that fraction of the largest; ``effective_rank_1e-3`` and its like are the least rank of a matrix that
+    leaves out at most that fraction of the squares of all entries, by Eckart and Young of the squared singular values.
 
     Of a mixture also ``experts_used``, exp of the entropy of its experts' mean weights over the contexts, and
     ``experts_at_once``, the mean over contexts of exp of the entropy of their weights: from 1 to K. A mixture may have
@@ -129,14 +131,18 @@ def experts_in_use(model: LanguageModel, contexts: Tensor) -> dict[str, float]:
 
 
 def rank_metrics(values: Tensor, rows: int, columns: int) -> dict[str, float]:
-    """Ranks of a rows x columns matrix by its singular values, at each threshold of :class:`Rank`."""
+    """Ranks of a rows x columns matrix by its descending singular values, at each threshold of :class:`Rank`."""
     largest = float(values[0])
     thresholds = {
         "rank": largest * max(rows, columns) * torch.finfo(torch.float64).eps,
         "rank_press": 0.5 * (rows + columns + 1) ** 0.5 * largest * torch.finfo(torch.float32).eps,
         **{name: largest * fraction for name, fraction in _RELATIVE.items()},
     }
-    return {name: float((values > threshold).sum()) for name, threshold in thresholds.items()}
+    # From the smallest on, or the sum of the others would round them away.
+    squares_from = values.double().square().flip(0).cumsum(0).flip(0)
+    kept = {name: squares_from > fraction * squares_from[0] for name, fraction in _LEFT_OUT.items()}
+    counted = {name: values > threshold for name, threshold in thresholds.items()}
+    return {name: float(mask.sum()) for name, mask in (counted | kept).items()}
 
 
 def spectrum(values: Tensor, points: int = _SPECTRUM_POINTS) -> list[list[float]]:

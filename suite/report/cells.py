@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -97,9 +97,13 @@ class Cell:
 
     def values(self, split: str, metric: str) -> list[float]:
         """One value a seed that has it, in the order of seeds; the mean where a seed was run more than once."""
+        return self.values_by(lambda record: results(record)[self.key.stage].get(split, {}).get(metric))
+
+    def values_by(self, value_of: Callable[[Record], float | None]) -> list[float]:
+        """The same of what ``value_of`` finds in a record."""
         found: dict[int, list[float]] = defaultdict(list)
         for record in self.records:
-            value = results(record)[self.key.stage].get(split, {}).get(metric)
+            value = value_of(record)
             if value is not None:
                 found[record.seed].append(value)
         return [statistics.fmean(same) for same in found.values()]

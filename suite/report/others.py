@@ -12,6 +12,7 @@ from suite.report.cells import SectionKey, costs
 from suite.report.columns import Column, link_cell, short_keys
 from suite.report.compare import HIGHER_IS_BETTER, SIGNIFICANT, Summary, Verdict, summarize, verdict
 from suite.report.derived import Answer, Question, answer, without_side
+from suite.report.effective import EFFECTIVE, effective_rank
 from suite.report.pairing import Apart
 from suite.report.rerun import Partial
 from suite.report.rows import Section, Sources, status
@@ -24,8 +25,7 @@ OTHERS_CAPTION = (
 )
 # The papers' rank is by Press' threshold, all in float32; ours by that name is counted at numpy's in float64.
 _OUR_NAMES = {"rank": ("rank_press_float32", "rank_press"), "pairwise_kld": ("pairwise_kl",)}
-_SAME_AS = "effective_rank_"
-_WITHOUT_SIDE = ("rank", _SAME_AS, "pairwise_kld")
+_WITHOUT_SIDE = ("rank", EFFECTIVE, "pairwise_kld")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,10 @@ def _measured(question: Question) -> Answer:
         of_gpu = took.peak_mib if took.peak_source.startswith("NVML") else None
         cost = took.seconds_per_epoch if metric == "seconds_per_epoch" else of_gpu
         ours = Summary(0) if cost is None else summarize([cost])
+    elif metric.startswith(EFFECTIVE):
+        ours = effective_rank(cell, question.split, metric)
     else:
-        names = _OUR_NAMES.get(metric, (metric.replace(_SAME_AS, "rank_"),))
+        names = _OUR_NAMES.get(metric, (metric,))
         ours = next((found for name in names if (found := cell.summary(question.split, name)).n), Summary(0))
     if not ours.n:
         return Answer(ours, None)

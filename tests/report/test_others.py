@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from records_factory import make_record
 from scipy import stats
 
+from suite.evaluation.rank import rank_metrics, spectrum
 from suite.records.published import Paper, Published, Value
 from suite.records.record import Record
 from suite.report.compare import correlation, p_value, t_tails
+from suite.report.effective import EFFECTIVE, from_spectrum
 from suite.report.leaderboard import build
 from suite.report.others import OtherRow
 from suite.report.table import markdown
@@ -216,6 +221,36 @@ def test_the_row_links_to_the_runs_it_is_made_of() -> None:
 
 
 # Statistics, against scipy's
+
+
+@given(count=st.integers(2, 400), decay=st.floats(0.2, 3.0), cliff=st.integers(2, 400))
+def test_an_effective_rank_by_the_spectrum_of_a_record_is_that_of_its_run(count: int, decay: float, cliff: int) -> None:
+    values = torch.arange(1, count + 1, dtype=torch.float64) ** -decay
+    values[cliff:] *= 1e-16
+    for name, exact in rank_metrics(values, count, count).items():
+        if name.startswith(EFFECTIVE):
+            found = from_spectrum(spectrum(values), float(name.removeprefix(EFFECTIVE)))
+            assert found == pytest.approx(exact, rel=0.06, abs=1)
+
+
+def test_an_effective_rank_is_what_the_run_counted_or_what_its_spectrum_says() -> None:
+    printed = number("softmax", values={"test.effective_rank_1e-3": Value(52.0, margin=0.1)})
+    scores = {"test": {"ppl": 57.0}}
+    counted, older, none = (
+        make_record(head="softmax", seed=seed, stages=("train", "rank"), metrics={"train": scores, "rank": ranks})
+        for seed, ranks in enumerate(
+            [{"test": {"rank": 402.0, "effective_rank_1e-3": 57.0}}, {"test": {"rank": 402.0, "rank_1e-3": 238.0}}, {}],
+            1,
+        )
+    )
+    older.spectra["rank test"] = [[1.0, 1.0], [2.0, 0.5], [3.0, 0.1], [4.0, 1e-4]]
+    for records, expected in ([counted], 57.0), ([older], 3.0), ([counted, older], 30.0):
+        row = only(records, printed)
+        assert row.values[0][2].mean == expected
+        assert row.values[0][3] == ("single run" if len(records) == 1 else "inconclusive")
+    older.spectra.clear()
+    for record in older, none:
+        assert said(only([record], printed)) == [("test.effective_rank_1e-3", None, None)]
 
 
 @pytest.mark.parametrize(("t", "degrees"), [(0.0, 3), (0.1, 1), (2, 4.5), (30, 10), (50, 19.3), (1.9, 500), (5, 1e5)])
