@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from suite.records.metrics import PRIMARY_METRICS
+from suite.records.published import Published
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import Cell
+from suite.report.cells import Cell, SectionKey
 from suite.report.columns import Column, budget, link_cell
 from suite.report.compare import summarize
 from suite.report.table import link_definitions, render_table
 
 OWN = "the recipe's own start"
+NON_MONOTONE = "the non-monotone trigger"
 AVERAGING_CAPTION = (
     "One run keeps several running averages of its weights, each begun at another epoch (or by the non-monotone "
     "trigger), and none of them changes the run: what they differ by on test is the start of averaging alone. Mean ± "
-    "standard deviation (number of seeds); raw is the last iterate, not averaged."
+    "standard deviation (number of seeds); raw is the last iterate, not averaged. Published: what sources print of "
+    "runs whose own average began there; where a recipe scales the learning rate otherwise once it averages, the "
+    "iterates of such a run part from ours."
 )
 
 
@@ -33,7 +37,7 @@ def averaging_starts(cell: Cell, metric: str) -> dict[str, dict[int, float]]:
                 found.setdefault(OWN, {})[record.seed] = scores[name]
             elif name.startswith(f"{metric}@"):
                 start = name.removeprefix(f"{metric}@")
-                title = "the non-monotone trigger" if start == "nt" else f"epoch {start}"
+                title = NON_MONOTONE if start == "nt" else f"epoch {start}"
                 found.setdefault(title, {})[record.seed] = scores[name]
     return found
 
@@ -55,7 +59,7 @@ def raw_values(cell: Cell, metric: str) -> dict[int, float]:
     return {seed: values[f"{metric}_raw"] for seed, values in scores.items() if f"{metric}_raw" in values}
 
 
-def averaging_markdown(cells: Sequence[Cell], records: str = "records") -> str:
+def averaging_markdown(cells: Sequence[Cell], records: str = "records", published: Sequence[Published] = ()) -> str:
     """One table a dataset, protocol and stage, a row a cell; empty where no run kept several averages."""
     parts: list[str] = []
     linked: list[Record] = []
@@ -67,7 +71,7 @@ def averaging_markdown(cells: Sequence[Cell], records: str = "records") -> str:
             title = formatting.metric_title(metric)
             parts += [
                 f"### {formatting.escape(' · '.join(key))} ({title}, test)",
-                render_table(_columns(here, metric), "pipe"),
+                render_table(_columns(here, metric, published), "pipe"),
             ]
             linked += [record for cell in here for record in cell.records]
     if not parts:
@@ -75,7 +79,7 @@ def averaging_markdown(cells: Sequence[Cell], records: str = "records") -> str:
     return "\n\n".join([formatting.escape(AVERAGING_CAPTION), *parts, *link_definitions(linked, records)]) + "\n"
 
 
-def _columns(cells: Sequence[Cell], metric: str) -> list[Column]:
+def _columns(cells: Sequence[Cell], metric: str, published: Sequence[Published]) -> list[Column]:
     tables = [averaging_starts(cell, metric) for cell in cells]
     names = list(dict.fromkeys(name for table in tables for name in table))
     # Epochs by number, after what has none.
@@ -88,10 +92,28 @@ def _columns(cells: Sequence[Cell], metric: str) -> list[Column]:
     found += [
         Column(name, tuple(_shown(table.get(name, {}), metric) for table in tables), right=True) for name in names
     ]
+    for name in names:
+        printed = tuple(
+            _printed(cell, metric, name, published) if name in t else "" for cell, t in zip(cells, tables, strict=True)
+        )
+        found.append(Column(f"published, {name}", tuple(formatting.clean(text or formatting.DASH) for text in printed)))
     found.append(Column("lowest", tuple(_lowest(table) for table in tables)))
     links = tuple(link_cell(cell.records) for cell in cells)
     found.append(Column("record", links, markdown=links))
     return [column for column in found if not column.empty]
+
+
+def _printed(cell: Cell, metric: str, start: str, published: Sequence[Published]) -> str:
+    """What sources print on test of the cell's model, averaged from a start; its protocol says which."""
+    protocol = "nt-asgd" if start == NON_MONOTONE else f"et-asgd-{start.removeprefix('epoch ')}"
+    key, name = cell.key._replace(protocol=protocol), f"test.{metric}"
+    return "; ".join(
+        f"{formatting.published_value(number.values[name], metric)} {formatting.source(number)}"
+        for number in published
+        if SectionKey(number.dataset, number.protocol, number.stage) == key
+        and name in number.values
+        and cell.answers(number)
+    )
 
 
 def _shown(by_seed: dict[int, float], metric: str) -> str:

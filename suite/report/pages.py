@@ -20,7 +20,7 @@ from suite.report.evidence import Evidence
 from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import judge
 from suite.report.latex import latex
-from suite.report.leaderboard import build
+from suite.report.leaderboard import build, merge_tables
 from suite.report.promises import promises_markdown
 from suite.report.ranks import ranks_markdown
 from suite.report.reproduce import reproduce_markdown
@@ -59,7 +59,10 @@ class Report:
         judged = [judge(claim, evidence) for claim in self.claims]
         current = [record for record in self.records if is_current(record, self.tasks)]
         heads = worths(evidence.cells, current, evidence.apart)
-        worth, averaging = worth_markdown(heads), averaging_markdown(evidence.longest)
+        worth, averaging = (
+            worth_markdown(heads),
+            averaging_markdown(evidence.longest, published=merge_tables(self.published)),
+        )
         ranks = ranks_markdown(evidence.longest)
         pages = {
             "LEADERBOARD.md": ("leaderboard", "Leaderboard", markdown(board)),

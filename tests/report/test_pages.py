@@ -215,6 +215,22 @@ def test_nothing_to_say_is_said_as_nothing() -> None:
     assert averaging_markdown(group([make_record()])) == ""
 
 
+def test_an_average_stands_beside_what_sources_print_of_its_start() -> None:
+    scores = {"ppl": 57.5, "ppl@nt": 58.0, "ppl@200": 57.5}
+    run = make_record(
+        head="softmax", task="parthiban2021-ptb", protocol="et-asgd-200", metrics={"train": {"test": scores}}
+    )
+    text = averaging_markdown(group([run]), published=load_published())
+    titles, _, values = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[4:7])
+    row = dict(zip(titles, values, strict=True))
+    assert row["the non-monotone trigger"] == "58.00 (1)"
+    assert row["published, the non-monotone trigger"] == "58.07 Parthiban et al. 2021, table S10"
+    assert row["published, epoch 200"].startswith("57.08 ± 0.09 (11) Parthiban et al. 2021, table 2; 57.10 ")
+    assert "published, the recipe's own start" not in row
+    other = make_record(head="softmax", task="mine", protocol="et-asgd-200", metrics={"train": {"test": scores}})
+    assert "58.07" not in averaging_markdown(group([other]), published=load_published()), "another recipe"
+
+
 def test_every_page_is_written_and_the_readme_keeps_its_own_words(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     blocks = ("leaderboard", "answered", "claims", "heads")
