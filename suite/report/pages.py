@@ -59,10 +59,8 @@ class Report:
         judged = [judge(claim, evidence) for claim in self.claims]
         current = [record for record in self.records if is_current(record, self.tasks)]
         heads = worths(evidence.cells, current, evidence.apart)
-        worth, averaging = (
-            worth_markdown(heads),
-            averaging_markdown(evidence.longest, published=merge_tables(self.published)),
-        )
+        worth = worth_markdown(heads)
+        averaging = averaging_markdown(evidence.longest, published=merge_tables(self.published))
         ranks = ranks_markdown(evidence.longest)
         pages = {
             "LEADERBOARD.md": ("leaderboard", "Leaderboard", markdown(board)),
