@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from suite.records.published import Published, Value
@@ -10,12 +10,14 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.columns import Column, link_cell, short_keys
 from suite.report.compare import Summary, Verdict
+from suite.report.effective import EFFECTIVE
 from suite.report.leaderboard import Leaderboard
 from suite.report.table import render_table
 
 # What the sources print beside perplexities, in words.
 _TITLES = {
     "rank": "rank (Press, all float32)",
+    **{f"{EFFECTIVE}{fraction}": f"effective rank, {fraction}" for fraction in ("1e-3", "1e-4", "1e-5")},
     "pairwise_kld": "KL divergence of two contexts",
     "ppl_gain": "perplexity below softmax",
     "slowdown": "time over softmax's",
@@ -37,13 +39,17 @@ class Answered:
 
 
 def answered(board: Leaderboard) -> Iterator[Answered]:
-    """Of the sections first, then the values that no section compares by; in the order of the leaderboard."""
+    """The values that a section compares by, perplexity above all, in the order of the leaderboard."""
     for section in board.sections:
         for row in section.rows:
             ours = row.ours.get(row.split) if row.ours else None
             if row.published and row.cell and row.verdict and ours and ours.n:
                 name = f"{row.split}.{section.metric}"
                 yield Answered(row.published, name, row.published.values[name], ours, row.verdict, row.cell.records)
+
+
+def answered_beside(board: Leaderboard) -> Iterator[Answered]:
+    """The values that no section compares by: ranks, what a run took, how well it fitted."""
     for other in board.other:
         for name, theirs, ours, verdict in other.values:
             # The softmax's own time over the softmax's is 1 by definition.
@@ -51,9 +57,9 @@ def answered(board: Leaderboard) -> Iterator[Answered]:
                 yield Answered(other.number, name, theirs, ours, verdict, other.records)
 
 
-def answered_markdown(board: Leaderboard) -> str:
+def answered_markdown(rows: Iterable[Answered]) -> str:
     """The table, or nothing. Where its links lead is defined by the leaderboard of the same file."""
-    found = list(answered(board))
+    found = list(rows)
     if not found:
         return ""
 
@@ -86,10 +92,12 @@ def _what(one: Answered) -> str:
     split, metric = one.name.split(".", 1)
     title = _TITLES.get(metric) or formatting.metric_title(metric)
     # An epoch's time and memory are of the training split, and of no other.
-    return title if split == "train" else f"{split} {title}"
+    return title if split == "train" and metric in _TITLES else f"{split} {title}"
 
 
 def _difference(one: Answered) -> str:
     if one.ours.mean is None or not one.theirs.value:
         return formatting.DASH
+    if one.name.endswith("_gain"):  # a difference itself
+        return f"{one.ours.mean - one.theirs.value:+.2f}"
     return f"{100.0 * (one.ours.mean / one.theirs.value - 1.0):+.1f} %"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from suite.records.published import Published, Value
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import SectionKey, costs
+from suite.report.cells import TRAINING, SectionKey, costs
 from suite.report.columns import Column, link_cell, short_keys
 from suite.report.compare import HIGHER_IS_BETTER, SIGNIFICANT, Summary, Verdict, summarize, verdict
 from suite.report.derived import Answer, Question, answer, without_side
@@ -21,11 +21,14 @@ OTHERS_CAPTION = (
     "Ours to a gain is the softmax's mean minus the head's ± its standard error, judged by Welch's interval; p is "
     f"Welch's, and reproduced where both sides find the same head better at {SIGNIFICANT:.2g}, or neither finds a "
     "difference; a slow-down is time over the softmax's; a correlation is over the points of our grid, judged by "
-    "Fisher's interval. Different: beyond the margin, of a value that is neither good nor bad."
+    "Fisher's interval. An effective rank is the least that leaves out at most that fraction of the squared singular "
+    "values. Train perplexity is that of the last epoch's steps, dropout and all, without the terms added to the loss. "
+    "Different: beyond the margin, of a value that is neither good nor bad."
 )
 # The papers' rank is by Press' threshold, all in float32; ours by that name is counted at numpy's in float64.
 _OUR_NAMES = {"rank": ("rank_press_float32", "rank_press"), "pairwise_kld": ("pairwise_kl",)}
 _WITHOUT_SIDE = ("rank", EFFECTIVE, "pairwise_kld")
+_FITTED = "train.ppl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,22 @@ def _measured(question: Question) -> Answer:
         ours = Summary(0) if cost is None else summarize([cost])
     elif metric.startswith(EFFECTIVE):
         ours = effective_rank(cell, question.split, metric)
+    elif question.name == _FITTED and number.stage == TRAINING:
+        ours = summarize(cell.values_by(_fitted))
     else:
         names = _OUR_NAMES.get(metric, (metric,))
         ours = next((found for name in names if (found := cell.summary(question.split, name)).n), Summary(0))
     if not ours.n:
         return Answer(ours, None)
     said = verdict(ours, question.value, number.margin, metric in HIGHER_IS_BETTER)
-    return Answer(ours, without_side(said) if metric.startswith(_WITHOUT_SIDE) else said, cell.records)
+    neither = metric.startswith(_WITHOUT_SIDE) or question.name == _FITTED
+    return Answer(ours, without_side(said) if neither else said, cell.records)
+
+
+def _fitted(record: Record) -> float | None:
+    """How well the last epoch of the train stage fitted its text; a stage after it marks its points."""
+    points = [point for point in record.curves if not point.get("stage")]
+    return points[-1].get("train_ppl") if points else None
 
 
 def other_columns(others: Sequence[OtherRow]) -> list[Column]:

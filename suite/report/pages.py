@@ -10,7 +10,7 @@ from pathlib import Path
 from suite.records.files import atomic_write
 from suite.records.published import Published
 from suite.records.record import Record
-from suite.report.answered import answered_markdown
+from suite.report.answered import answered, answered_beside, answered_markdown
 from suite.report.averaging import averaging_markdown
 from suite.report.benchmarks import load_benchmarks
 from suite.report.claims import Claim
@@ -20,7 +20,7 @@ from suite.report.evidence import Evidence
 from suite.report.files import has_block, update_block, write_csv
 from suite.report.findings import judge
 from suite.report.latex import latex
-from suite.report.leaderboard import build, merge_tables
+from suite.report.leaderboard import Leaderboard, build, merge_tables
 from suite.report.promises import promises_markdown
 from suite.report.ranks import ranks_markdown
 from suite.report.reproduce import reproduce_markdown
@@ -63,7 +63,7 @@ class Report:
         averaging = averaging_markdown(evidence.longest, published=merge_tables(self.published))
         ranks = ranks_markdown(evidence.longest)
         pages = {
-            "LEADERBOARD.md": ("leaderboard", "Leaderboard", markdown(board)),
+            "LEADERBOARD.md": ("leaderboard", "Leaderboard", _leaderboard(board)),
             "CLAIMS.md": (
                 "claims",
                 "What the papers claim, and what we found",
@@ -92,7 +92,7 @@ class Report:
             folder = Path(os.path.relpath(self.results / "records", path.parent)).as_posix()
             update_block(path, markdown(mine, folder, _README_ROWS))
             blocks = {
-                "answered": answered_markdown(board) or _NOTHING_YET,
+                "answered": answered_markdown(answered(board)) or _NOTHING_YET,
                 "claims": claims_short(judged, self.published),
                 "heads": worth_markdown(heads, None, _README_ROWS) or _NOTHING_YET,
             }
@@ -102,6 +102,14 @@ class Report:
                 if has_block(path, name):
                     update_block(path, text, name=name)
             yield path
+
+
+def _leaderboard(board: Leaderboard) -> str:
+    beside = answered_markdown(answered_beside(board))
+    asked = answered_markdown(answered(board))
+    parts = ["## Published numbers that our runs answer", asked or _NOTHING_YET]
+    parts += ["## What sources print beside, and our runs answer", beside] if beside else []
+    return "\n\n".join(part.strip() for part in (*parts, "## Every published number and every run", markdown(board)))
 
 
 def _heads(worth: str, averaging: str, ranks: str) -> str:

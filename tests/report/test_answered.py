@@ -5,7 +5,7 @@ from __future__ import annotations
 from records_factory import make_record
 
 from suite.records.published import Paper, Published, Value
-from suite.report.answered import answered_markdown
+from suite.report.answered import answered, answered_beside, answered_markdown
 from suite.report.leaderboard import build
 
 YANG = Paper("yang2018", "On", ("A B", "C D", "E F"), "ICLR", 2018)
@@ -39,8 +39,11 @@ def test_every_value_that_a_full_run_answers_has_a_row_and_no_other() -> None:
     key = records[0].run_key[:8]
     head = ["ptb", "awd-lstm/mos-15", "train"]
     table = "B et al. 2018, table 1"
-    assert rows(answered_markdown(build(records, published, show="all"))) == [
+    board = build(records, published, show="all")
+    assert rows(answered_markdown(answered(board))) == [
         [*head, "test perplexity", "55.97", "56.36 (1)", "+0.7 %", "single run", table, f"[{key}]"],
+    ]
+    assert rows(answered_markdown(answered_beside(board))) == [
         [*head, "test rank (Press, all float32)", "9,981", "9,981 (1)", "+0.0 %", "single run", table, f"[{key}]"],
     ]
 
@@ -55,9 +58,17 @@ def test_a_softmaxs_time_over_its_own_is_no_answer() -> None:
         number("softmax", "speed-same-batch", train_slowdown=1.0),
         number("mos-15", "speed-same-batch", train_slowdown=1.9),
     ]
-    (row,) = rows(answered_markdown(build(records, published, show="all")))
+    (row,) = rows(answered_markdown(answered_beside(build(records, published, show="all"))))
     assert row[1:7] == ["awd-lstm/mos-15", "train", "time over softmax's", "1.9", "1.5 (1)", "-21.1 %"]
 
 
 def test_no_answer_is_no_table() -> None:
-    assert answered_markdown(build([make_record()], [number("plif", test_ppl=57.0)], show="all")) == ""
+    board = build([make_record()], [number("plif", test_ppl=57.0)], show="all")
+    assert answered_markdown([*answered(board), *answered_beside(board)]) == ""
+
+
+def test_a_gain_differs_by_itself_and_not_in_percent() -> None:
+    records = [make_record(head="softmax", test=57.46), make_record(head="sigsoftmax", test=57.21)]
+    published = [number("softmax", test_ppl=57.1), number("sigsoftmax", test_ppl_gain=-0.06)]
+    (row,) = rows(answered_markdown(answered_beside(build(records, published, show="all"))))
+    assert row[3:7] == ["test perplexity below softmax", "-0.06", "0.25 (1)", "+0.31"]

@@ -253,6 +253,25 @@ def test_an_effective_rank_is_what_the_run_counted_or_what_its_spectrum_says() -
         assert said(only([record], printed)) == [("test.effective_rank_1e-3", None, None)]
 
 
+def test_a_train_perplexity_is_that_of_the_train_stages_last_epoch() -> None:
+    printed = number("softmax", values={"train.ppl": Value(34.0, margin=0.1)})
+    runs = seeds(SOFTMAX[:2], head="softmax")
+    for record, last in zip(runs, (33.0, 35.2), strict=True):
+        record.curves[:] = [{"epoch": 1.0, "train_ppl": 90.0}, {"epoch": 2.0, "train_ppl": last}]
+        record.curves.append({"epoch": 3.0, "train_ppl": 20.0, "stage": 1.0})
+    assert said(only(runs, printed)) == [("train.ppl", 34.1, "inconclusive")]
+    assert said(only(runs[:1], printed)) == [("train.ppl", 33.0, "single run")]
+    runs[0].curves.clear()
+    assert said(only(runs[:1], printed)) == [("train.ppl", None, None)]
+
+
+def test_a_lower_train_perplexity_is_different_and_no_better() -> None:
+    runs = seeds(SOFTMAX, head="softmax")
+    for record in runs:
+        record.curves[:] = [{"epoch": 1.0, "train_ppl": 20.0 + 0.01 * record.seed}]
+    assert said(only(runs, number("softmax", values={"train.ppl": Value(34.0)}))) == [("train.ppl", 20.025, "different")]
+
+
 @pytest.mark.parametrize(("t", "degrees"), [(0.0, 3), (0.1, 1), (2, 4.5), (30, 10), (50, 19.3), (1.9, 500), (5, 1e5)])
 def test_the_tails_of_students_t(t: float, degrees: float) -> None:
     assert t_tails(t, degrees) == pytest.approx(2 * stats.t.sf(t, degrees), rel=1e-9)
