@@ -72,6 +72,9 @@ class Compare(_Pair):
 
     rule: Literal["compare"]
     better: Literal["lower", "higher"] = "lower"
+    than_below: dict[str, PositiveFloat] = Field(
+        {}, description="the other's mean by metric lies below; other pairs do not count"
+    )
 
 
 class Equal(_Pair):

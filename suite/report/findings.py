@@ -93,6 +93,9 @@ def _judged_pairs(rule: Compare | Equal, evidence: Evidence) -> Iterator[tuple[C
 def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
     sign = 1 if rule.better == "lower" else -1
     for cell, other in _judged_pairs(rule, evidence):
+        means = ((summarize(values(other, metric)).mean, limit) for metric, limit in rule.than_below.items())
+        if any(mean is None or mean >= limit for mean, limit in means):
+            continue
         found = difference(values(cell, rule.metric), values(other, rule.metric))
         why = undecided(found)
         better = sign * (found.mean or 0.0) < 0

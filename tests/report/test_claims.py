@@ -303,6 +303,17 @@ def test_precision_and_size_keep_heads_apart() -> None:
         assert len(list(find(rule, Evidence.of(records)))) == count
 
 
+def test_a_comparison_may_want_the_other_to_fall_short() -> None:
+    def runs(head: str, kl: float, modes: float | None) -> list[Record]:
+        scores = {"kl": kl} if modes is None else {"kl": kl, "mode_match": modes}
+        return [make_record(head=head, seed=seed, metrics={"train": {"test": scores}}) for seed in (1, 2)]
+
+    rule = Compare(rule="compare", heads=["plif"], than="softmax", metric="kl", than_below={"mode_match": 95})
+    for modes, count in ((94.9, 1), (95.0, 0), (None, 0)):
+        records = [*runs("plif", 0.5, 99.0), *runs("softmax", 0.9, modes)]
+        assert len(find(rule, Evidence.of(records))) == count
+
+
 def test_short_unfinished_and_retired_runs_are_no_evidence_of_quality() -> None:
     rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
     base = seeds(60.0, 60.1, head="softmax")
