@@ -68,7 +68,7 @@ class Answer:
 
 
 def forest(board: Leaderboard) -> Iterator[tuple[str, Figure]]:
-    """One figure a dataset and metric; a line a published number that a run of ours answers, if in part."""
+    """One figure a dataset and metric; a line a published number that a run answers, or a tenth of one at least."""
     groups: dict[tuple[str, str], list[Answer]] = {}
     for section in board.sections:
         for row in section.rows:
@@ -88,7 +88,8 @@ def _answer(section: Section, row: Row) -> Answer | None:
     theirs = number.values.get(f"{row.split}.{metric}")
     if ours.n and theirs is not None and theirs.value:
         return Answer(row, number, row.split, metric, theirs, ours, place)
-    if row.partial is None:
+    # A run that stopped within the first tenth of its budget says nothing of where it was going.
+    if row.partial is None or 10 * row.partial.epochs < (row.partial.of or 0):
         return None
     # What a run that stopped early has is its last validation value, of the stage it stopped in.
     theirs = number.values.get(f"valid.{metric}")

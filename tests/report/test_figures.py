@@ -577,6 +577,19 @@ def test_a_run_that_stopped_before_a_stage_answers_none_of_its_numbers() -> None
     ]
 
 
+def test_a_run_that_hardly_began_is_in_no_forest() -> None:
+    number = next(published for published in printed() if published.head == "c")
+    for epoch, figures in ((5.0, 1), (4.0, 0)):
+        stopped = make_record(
+            head="c",
+            recipe={"budget": {"epochs": 50}},
+            status="interrupted",
+            curves=[{"epoch": epoch, "valid_ppl": 61.0}],
+        )
+        with look():
+            assert len(list(forest(build([stopped], [number])))) == figures
+
+
 def test_a_learned_function_is_shown_up_to_a_constant_with_its_slope() -> None:
     with look():
         ((_, figure),) = functions(learned()[:1])
