@@ -52,16 +52,18 @@ def answered_beside(board: Leaderboard) -> Iterator[Answered]:
     """The values that no section compares by: ranks, what a run took, how well it fitted."""
     for other in board.other:
         for name, theirs, ours, verdict in other.values:
-            # The softmax's own time over the softmax's is 1 by definition.
-            if verdict is not None and not (name.endswith(".slowdown") and theirs.value == 1.0):
+            # Of one seed there is no p-value; the softmax's own time over the softmax's is 1 by definition.
+            if verdict is not None and ours.n and not (name.endswith(".slowdown") and theirs.value == 1.0):
                 yield Answered(other.number, name, theirs, ours, verdict, other.records)
 
 
 def answered_markdown(rows: Iterable[Answered]) -> str:
-    """The table, or nothing. Where its links lead is defined by the leaderboard of the same file."""
+    """The table, models one after the other, or nothing. Where its links lead the file's leaderboard defines."""
     found = list(rows)
     if not found:
         return ""
+    models = list(dict.fromkeys((one.number.dataset, one.number.method) for one in found))
+    found.sort(key=lambda one: models.index((one.number.dataset, one.number.method)))
 
     def column(title: str, cells: Iterator[str], right: bool = False) -> Column:
         return Column(title, tuple(formatting.clean(cell) for cell in cells), right)

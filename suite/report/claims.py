@@ -73,7 +73,7 @@ class Compare(_Pair):
     rule: Literal["compare"]
     better: Literal["lower", "higher"] = "lower"
     than_below: dict[str, PositiveFloat] = Field(
-        {}, description="the other's mean by metric lies below; other pairs do not count"
+        {}, description="the other's mean by metric lies below; other pairs are shown and do not count"
     )
 
 

@@ -93,14 +93,22 @@ def _judged_pairs(rule: Compare | Equal, evidence: Evidence) -> Iterator[tuple[C
 def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
     sign = 1 if rule.better == "lower" else -1
     for cell, other in _judged_pairs(rule, evidence):
-        means = ((summarize(values(other, metric)).mean, limit) for metric, limit in rule.than_below.items())
-        if any(mean is None or mean >= limit for mean, limit in means):
-            continue
         found = difference(values(cell, rule.metric), values(other, rule.metric))
-        why = undecided(found)
+        why = _not_counted(rule, other) or undecided(found)
         better = sign * (found.mean or 0.0) < 0
         outcome = Outcome.OPEN if why else Outcome.HOLDS if better else Outcome.FAILS
         yield about(cell, said(cell, other, rule.metric, found), outcome, other.records, why)
+
+
+def _not_counted(rule: Compare, other: Cell) -> str:
+    """Why a comparison is shown and does not count: the other head is better than the claim supposes."""
+    for metric, limit in rule.than_below.items():
+        mean = summarize(values(other, metric)).mean
+        if mean is None or mean >= limit:
+            title, bound = metric.replace("_", " "), formatting.metric(limit, metric)
+            has = formatting.DASH if mean is None else formatting.metric(mean, metric)
+            return f"not counted: {title} of {other.method} {has}, not below {bound}"
+    return ""
 
 
 def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from suite.report.compare import difference
 from suite.report.evidence import Evidence, Finding, Outcome, about
 from suite.report.pairing import SPLITS, fits, matches, output_dimension, pairs, said, undecided, values
 
+_TITLES = {"rank_press": "rank (Press)"}
+
 
 def rank_bound(rule: RankAtMost | RankAbove, evidence: Evidence) -> Iterator[Finding]:
     """Ranks against d + 1, or d + 2 where the logits have a bias."""
@@ -37,7 +39,8 @@ def full_rank(rule: FullRank, evidence: Evidence) -> Iterator[Finding]:
         rows = [value for split in SPLITS for value in cell.values(split, "tokens")]
         full = min(words, int(min(rows))) if rows else words
         outcome = Outcome.HOLDS if min(ranks) >= rule.share * full else Outcome.FAILS
-        yield about(cell, f"{cell.method}: {rule.metric} {_list(ranks)} of {full:,}", outcome)
+        title = _TITLES.get(rule.metric, rule.metric)
+        yield about(cell, f"{cell.method}: {title} {_list(ranks)} of {full:,}", outcome)
 
 
 def rank_and_gain(rule: RankNotSufficient | RankNotNecessary, evidence: Evidence) -> Iterator[Finding]:

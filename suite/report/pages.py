@@ -31,6 +31,10 @@ from suite.report.worth import worth_markdown, worths
 
 # A page for people: longer tables are in the results folder.
 _README_ROWS = 40
+_MACHINES = (
+    "Seconds and memory are of each side's own machine, arithmetic and torch, so that their difference is no verdict on "
+    "a head; times over the softmax's are of one machine a side."
+)
 _NOTHING_YET = "No run of ours speaks of this yet."
 
 
@@ -108,7 +112,7 @@ def _leaderboard(board: Leaderboard) -> str:
     beside = answered_markdown(answered_beside(board))
     asked = answered_markdown(answered(board))
     parts = ["## Published numbers that our runs answer", asked or _NOTHING_YET]
-    parts += ["## What sources print beside, and our runs answer", beside] if beside else []
+    parts += ["## What sources print beside, and our runs answer", _MACHINES, beside] if beside else []
     return "\n\n".join(part.strip() for part in (*parts, "## Every published number and every run", markdown(board)))
 
 

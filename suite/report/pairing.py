@@ -194,12 +194,16 @@ def undecided(found: Summary) -> str:
 
 
 def place(cell: Cell) -> str:
-    """``ptb · nt-asgd · train``, what sets the cell apart from its namesakes, and a shortened run's budget."""
+    """``ptb · nt-asgd · train, 500 epochs``, and in brackets what sets the cell apart from its namesakes.
+
+    Of a later stage no epochs are said: the budget is the train stage's.
+    """
     short = cell.records[0].scope == "short"
     # What shortened it is said in words.
     parts = [said for said in cell.difference if not (short and said.startswith(("scope=", "recipe.budget.")))]
     apart = f" ({'; '.join(parts)})" if parts else ""
-    return " · ".join(cell.key) + apart + (f", {budget(cell.records[0])}" if short else "")
+    allowed = budget(cell.records[0]) if short or cell.key.stage == TRAINING else formatting.DASH
+    return " · ".join(cell.key) + apart + (f", {allowed}" if allowed != formatting.DASH else "")
 
 
 def said(cell: Cell, other: Cell, metric: str, found: Summary) -> str:

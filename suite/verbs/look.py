@@ -200,7 +200,14 @@ def show(options: argparse.Namespace, _arguments: Sequence[str]) -> int:
 
 
 def _rerun_note(record: Record) -> str | None:
-    """What stands between the rerun command and this very record: the task file it was made from."""
+    """What stands between the rerun command and this very record: the task file, and the runs it was packed with."""
+    said = [_task_note(record)]
+    if record.costs and record.costs.packed:
+        said.append("it ran packed with others: alone, other kernels round the same seed otherwise")
+    return "; ".join(filter(None, said)) or None
+
+
+def _task_note(record: Record) -> str | None:
     commit = f"; at commit {record.provenance.commit[:12]} it stands as it was" if record.provenance.commit else ""
     task = _readable_task(record.task.name)
     if task is None or task.abstract:

@@ -156,7 +156,7 @@ def test_a_rank_counts_however_long_the_run_was_but_not_of_a_smoke_run() -> None
     full = ranked("softmax", 399, {"dimension": 400})
     elsewhere = ranked("softmax", 400, {"dimension": 400}, scope="short", protocol="short-120")
     assert [one.place for one in find(rule, Evidence.of([short, full, elsewhere]))] == [
-        "ptb · nt-asgd · train",
+        "ptb · nt-asgd · train, 1 epoch",
         "ptb · short-120 · train, 1 epoch",
     ]
     assert list(find(rule, Evidence.of([ranked("softmax", 400, {"dimension": 400}, scope="smoke")]))) == []
@@ -283,7 +283,7 @@ def test_one_head_against_another(
 def test_a_comparison_says_its_numbers() -> None:
     rule = Compare(rule="compare", heads=["mos-*"], than="softmax")
     finding = only(rule, [*seeds(50.0, 50.1, 49.9, head="mos-15"), *seeds(60.0, 60.1, 59.9, head="softmax")])
-    assert finding.place == "ptb · nt-asgd · train"
+    assert finding.place == "ptb · nt-asgd · train, 1 epoch"
     assert finding.text == ("awd-lstm/mos-15 against awd-lstm/softmax: perplexity -10.00 [-10.23, -9.77], n = 3 and 3")
 
 
@@ -309,9 +309,13 @@ def test_a_comparison_may_want_the_other_to_fall_short() -> None:
         return [make_record(head=head, seed=seed, metrics={"train": {"test": scores}}) for seed in (1, 2)]
 
     rule = Compare(rule="compare", heads=["plif"], than="softmax", metric="kl", than_below={"mode_match": 95})
-    for modes, count in ((94.9, 1), (95.0, 0), (None, 0)):
-        records = [*runs("plif", 0.5, 99.0), *runs("softmax", 0.9, modes)]
-        assert len(find(rule, Evidence.of(records))) == count
+    for modes, outcome, why in (
+        (94.9, Outcome.HOLDS, ""),
+        (95.0, Outcome.OPEN, "not counted: mode match of awd-lstm/softmax 95.0 %, not below 95.0 %"),
+        (None, Outcome.OPEN, "not counted: mode match of awd-lstm/softmax -, not below 95.0 %"),
+    ):
+        finding = only(rule, [*runs("plif", 0.5, 99.0), *runs("softmax", 0.9, modes)])
+        assert (finding.outcome, finding.why) == (outcome, why)
 
 
 def test_short_unfinished_and_retired_runs_are_no_evidence_of_quality() -> None:
@@ -428,7 +432,7 @@ def test_runs_that_train_alike_are_counted_once() -> None:
     short, long = one_task("a-demo", three), one_task("hidden", five, version=7)
     ranked = one_task("z-rank", three, stages=("train", "rank"))
     (kept,) = find(rule, Evidence.of([*short, *long, *ranked]))
-    assert (kept.place, len(kept.records)) == ("ptb · hidden · train", 10)
+    assert (kept.place, len(kept.records)) == ("ptb · hidden · train, 1 epoch", 10)
     # Other recipes, data or seeds are evidence of their own.
     for other in (
         one_task("other", three, recipe={"batch_size": 7}),
@@ -452,11 +456,11 @@ def test_every_stage_speaks_for_itself() -> None:
     found = find(
         rule, Evidence.of([*runs("a", "train", "finetune"), *runs("b", "train", "finetune"), *runs("c", "train")])
     )
-    assert [finding.place for finding in found] == ["ptb · a · finetune", "ptb · a · train"]
+    assert [finding.place for finding in found] == ["ptb · a · finetune", "ptb · a · train, 1 epoch"]
     # What went before the later stage is part of it.
     other = runs("d", "train", "cache", "finetune")
     places = [finding.place for finding in find(rule, Evidence.of([*runs("a", "train", "finetune"), *other]))]
-    assert places == ["ptb · a · finetune", "ptb · a · train", "ptb · d · cache", "ptb · d · finetune"]
+    assert places == ["ptb · a · finetune", "ptb · a · train, 1 epoch", "ptb · d · cache", "ptb · d · finetune"]
 
 
 # Costs

@@ -105,6 +105,13 @@ def test_show_prints_the_command_and_says_when_the_task_has_changed(
     show = ["show", record.run_key[:8], "--results", str(tmp_path)]
     assert main(show) == 0
     assert f"Run it again\n  command  {command}\n\n" in capsys.readouterr().out
+    assert record.costs is not None
+    packed_costs = record.costs.model_copy(update={"packed": True})
+    Store(tmp_path).write(record.model_copy(update={"costs": packed_costs}))
+    assert main(show) == 0
+    packed = "it ran packed with others: alone, other kernels round the same seed otherwise"
+    assert f"  command  {command}\n  note     {packed}\n" in capsys.readouterr().out
+    Store(tmp_path).write(record)
     (tmp_path / "tasks" / "odd.yaml").write_text(TASK.replace("epochs: 5", "epochs: 6"))
     assert main(show) == 0
     note = "tasks/odd.yaml has changed since, and now gives another run; at commit 000000000000 it stands as it was"
