@@ -32,8 +32,8 @@ from suite.report.worth import worth_markdown, worths
 # A page for people: longer tables are in the results folder.
 _README_ROWS = 40
 _MACHINES = (
-    "Seconds and memory are of each side's own machine, arithmetic and torch, so that their difference is no verdict on "
-    "a head; times over the softmax's are of one machine a side."
+    "Seconds and memory are of each side's own machine, arithmetic and torch, so that their difference is no verdict "
+    "on a head; times over the softmax's are of one machine a side."
 )
 _NOTHING_YET = "No run of ours speaks of this yet."
 
