@@ -16,7 +16,7 @@ CLAIMS_CAPTION = (
     "Each claim of the papers, judged by our records alone. A comparison counts for or against the claim where its "
     "95 % interval decides it (Welch's for differences of means over seeds); a claim holds where every comparison that "
     "decides does, and is mixed where they part. Finished full runs only; ranks and times also from shortened ones. "
-    "Runs that several tasks train alike count once. Runs that compare arithmetics or optimisers (precision-*, "
+    "Runs that several tasks train alike count once. Runs that compare arithmetics or optimisers (protocols precision and "
     "optimizer-*) are no evidence about heads; the leaderboard has them."
 )
 

@@ -203,7 +203,7 @@ def _rerun_note(record: Record) -> str | None:
     """What stands between the rerun command and this very record: the task file, and the runs it was packed with."""
     said = [_task_note(record)]
     if record.costs and record.costs.packed:
-        said.append("it ran packed with others: alone, other kernels round the same seed otherwise")
+        said.append("it ran packed with others: alone, other kernels may round the same seed otherwise")
     return "; ".join(filter(None, said)) or None
 
 

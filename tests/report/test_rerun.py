@@ -109,7 +109,7 @@ def test_show_prints_the_command_and_says_when_the_task_has_changed(
     packed_costs = record.costs.model_copy(update={"packed": True})
     Store(tmp_path).write(record.model_copy(update={"costs": packed_costs}))
     assert main(show) == 0
-    packed = "it ran packed with others: alone, other kernels round the same seed otherwise"
+    packed = "it ran packed with others: alone, other kernels may round the same seed otherwise"
     assert f"  command  {command}\n  note     {packed}\n" in capsys.readouterr().out
     Store(tmp_path).write(record)
     (tmp_path / "tasks" / "odd.yaml").write_text(TASK.replace("epochs: 5", "epochs: 6"))
