@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from suite.records.published import Published
 from suite.report import formatting
@@ -16,14 +16,14 @@ CLAIMS_CAPTION = (
     "Each claim of the papers, judged by our records alone. A comparison counts for or against the claim where its "
     "95 % interval decides it (Welch's for differences of means over seeds); a claim holds where every comparison that "
     "decides does, and is mixed where they part. Finished full runs only; ranks and times also from shortened ones. "
-    "Runs that several tasks train alike count once. Runs that compare arithmetics or optimisers (protocols precision and "
-    "optimizer-*) are no evidence about heads; the leaderboard has them."
+    "Runs that several tasks train alike count once. Runs that compare arithmetics or optimisers (protocols precision "
+    "and optimizer-*) are no evidence about heads; the leaderboard has them."
 )
 
 
 def claims_markdown(judged: Sequence[Judged], published: Sequence[Published], records: str = "records") -> str:
     """The whole table: every claim, then its evidence, comparison by comparison, with links to the records."""
-    parts = [formatting.escape(CLAIMS_CAPTION), render_table(claims_columns(judged, published), "pipe")]
+    parts = [formatting.escape(CLAIMS_CAPTION), render_table(claims_columns(judged, published, _told), "pipe")]
     for one in judged:
         parts.append(f"### {formatting.escape(one.claim.claim)}")
         said = [f"**{one.verdict}**" + (f": {formatting.escape(one.why)}" if one.why else "")]
@@ -37,10 +37,12 @@ def claims_markdown(judged: Sequence[Judged], published: Sequence[Published], re
 
 def claims_short(judged: Sequence[Judged], published: Sequence[Published]) -> str:
     """One row a claim, for the README: who, what, verdict, and how many comparisons say so."""
-    return render_table(claims_columns(judged, published), "pipe") + "\n"
+    return render_table(claims_columns(judged, published, counted), "pipe") + "\n"
 
 
-def claims_columns(judged: Sequence[Judged], published: Sequence[Published]) -> list[Column]:
+def claims_columns(
+    judged: Sequence[Judged], published: Sequence[Published], evidence: Callable[[Judged], str]
+) -> list[Column]:
     """Claim, who published it, evidence in short, verdict: a row a claim."""
     papers = {number.paper.key: number.paper.short for number in published}
     protocols = defaultdict(set)
@@ -49,7 +51,7 @@ def claims_columns(judged: Sequence[Judged], published: Sequence[Published]) -> 
     return [
         Column("claim", tuple(formatting.clean(one.claim.claim) for one in judged)),
         Column("published by", tuple(", ".join(papers.get(key, key) for key in one.claim.papers) for one in judged)),
-        Column("evidence", tuple(formatting.clean("; ".join(_summary(one))) for one in judged)),
+        Column("evidence", tuple(formatting.clean(evidence(one)) for one in judged)),
         Column("verdict", tuple(_verdict(one, protocols) for one in judged)),
     ]
 
@@ -68,17 +70,24 @@ def _place(finding: Finding, protocols: Mapping[str, Set[str]]) -> str:
     return f"{finding.dataset} ({finding.key.protocol})"
 
 
-def _summary(one: Judged) -> Iterator[str]:
+def _told(one: Judged) -> str:
     """The first comparison of each outcome, and how many more say the same."""
     counts = Counter(finding.outcome for finding in one.findings)
+    said = []
     for outcome in Outcome:
         if not counts[outcome]:
             continue
         first = next(finding for finding in one.findings if finding.outcome is outcome)
         more = f" and {counts[outcome] - 1} more" if counts[outcome] > 1 else ""
-        yield f"{outcome}: {first.text} ({first.place}){more}"
-    if not one.findings:
-        yield formatting.DASH
+        said.append(f"{outcome}: {first.text} ({first.place}){more}")
+    return "; ".join(said) or formatting.DASH
+
+
+def counted(one: Judged) -> str:
+    """``7 for, 3 against, 1 undecided``."""
+    counts = Counter(finding.outcome for finding in one.findings)
+    said = {"for": Outcome.HOLDS, "against": Outcome.FAILS, "undecided": Outcome.OPEN}
+    return ", ".join(f"{counts[it]} {word}" for word, it in said.items() if counts[it]) or formatting.DASH
 
 
 def _line(finding: Finding) -> str:

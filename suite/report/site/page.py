@@ -18,7 +18,7 @@ from suite.records.published import Published
 from suite.records.record import Record
 from suite.records.store import file_name
 from suite.report import formatting
-from suite.report.claims_table import CLAIMS_CAPTION, claims_columns
+from suite.report.claims_table import CLAIMS_CAPTION, claims_columns, counted
 from suite.report.columns import short_key
 from suite.report.compare import Verdict
 from suite.report.evidence import Finding
@@ -144,7 +144,7 @@ def _options(values: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _claims(judged: Sequence[Judged], published: Sequence[Published]) -> list[dict[str, Any]]:
-    text, papers, _, verdict = claims_columns(judged, published)
+    text, papers, _, verdict = claims_columns(judged, published, counted)
     return [
         {
             "text": text.cells[place],
