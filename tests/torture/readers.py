@@ -69,6 +69,7 @@ def records(folder: Path) -> Input:
     from suite.records.published import load_published
     from suite.records.reading import spec_key
     from suite.records.store import Store
+    from suite.report import figures  # noqa: F401 - or the first input to be drawn would pay for matplotlib
 
     files = sorted((ROOT / "results/records").glob("*.json"), key=lambda path: path.name)
     kept = files[:: len(files) // 12]
