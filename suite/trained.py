@@ -60,8 +60,7 @@ def trained(spec: RunSpec, store: Store, folder: Path) -> Trained:
     odd = _difference(record, spec)
     if odd:
         raise _wrong(folder, f"run {short} trained otherwise than {spec.task} does: {odd}")
-    points = [point for point in record.curves if not point.get("stage")]
-    return Trained(found.run_key, record.provenance.data, points, found.weights)
+    return Trained(found.run_key, record.provenance.data, record.train_curve, found.weights)
 
 
 def _wrong(folder: Path, message: str) -> InputError:

@@ -157,6 +157,11 @@ class Record(_Part):
         """Short human name, the same as the spec's."""
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
 
+    @property
+    def train_curve(self) -> list[dict[str, float]]:
+        """The points of the train stage; a stage after it marks its own."""
+        return [point for point in self.curves if not point.get("stage")]
+
     def to_json(self) -> str:
         """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end.
 

@@ -10,14 +10,14 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.columns import Column, link_cell, short_keys
 from suite.report.compare import Summary, Verdict
-from suite.report.effective import EFFECTIVE
+from suite.report.effective import EFFECTIVE, FRACTIONS
 from suite.report.leaderboard import Leaderboard
 from suite.report.table import render_table
 
 # What the sources print beside perplexities, in words.
 _TITLES = {
     "rank": "rank (Press, all float32)",
-    **{f"{EFFECTIVE}{fraction}": f"effective rank, {fraction}" for fraction in ("1e-3", "1e-4", "1e-5")},
+    **{f"{EFFECTIVE}{fraction}": f"effective rank, {fraction}" for fraction in FRACTIONS},
     "pairwise_kld": "KL divergence of two contexts",
     "ppl_gain": "perplexity below softmax",
     "slowdown": "time over softmax's",
@@ -62,8 +62,8 @@ def answered_markdown(rows: Iterable[Answered]) -> str:
     found = list(rows)
     if not found:
         return ""
-    models = list(dict.fromkeys((one.number.dataset, one.number.method) for one in found))
-    found.sort(key=lambda one: models.index((one.number.dataset, one.number.method)))
+    models = list(dict.fromkeys(_model(one) for one in found))
+    found.sort(key=lambda one: models.index(_model(one)))
 
     def column(title: str, cells: Iterator[str], right: bool = False) -> Column:
         return Column(title, tuple(formatting.clean(cell) for cell in cells), right)
@@ -84,6 +84,10 @@ def answered_markdown(rows: Iterable[Answered]) -> str:
         ),
     ]
     return render_table(columns, "pipe") + "\n"
+
+
+def _model(one: Answered) -> tuple[str, str]:
+    return one.number.dataset, one.number.method
 
 
 def _metric(one: Answered) -> str:

@@ -11,6 +11,7 @@ from suite.report.cells import Cell, results
 from suite.report.compare import Summary, summarize
 
 EFFECTIVE = "effective_rank_"
+FRACTIONS = ("1e-5", "1e-4", "1e-3")
 _TINY = 1e-300  # for a singular value of exactly zero
 
 

@@ -87,8 +87,8 @@ def _measured(question: Question) -> Answer:
 
 
 def _fitted(record: Record) -> float | None:
-    """How well the last epoch of the train stage fitted its text; a stage after it marks its points."""
-    points = [point for point in record.curves if not point.get("stage")]
+    """How well the last epoch of the train stage fitted its text."""
+    points = record.train_curve
     return points[-1].get("train_ppl") if points else None
 
 

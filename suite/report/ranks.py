@@ -8,7 +8,7 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.cells import Cell
 from suite.report.columns import Column, link_cell
-from suite.report.effective import EFFECTIVE, effective_rank
+from suite.report.effective import EFFECTIVE, FRACTIONS, effective_rank
 from suite.report.table import link_definitions, render_table
 
 RANKS_CAPTION = (
@@ -30,7 +30,7 @@ _TITLES = {
     "rank_press_float32": "Press, float32",
     "rank_eps_trap": "log(p + 1e-8)",
 }
-_EFFECTIVE = {f"{EFFECTIVE}{fraction}": f"effective, {fraction}" for fraction in ("1e-5", "1e-4", "1e-3")}
+_EFFECTIVE = {f"{EFFECTIVE}{fraction}": f"effective, {fraction}" for fraction in FRACTIONS}
 _EXPERTS = {"experts_used": "experts used", "experts_at_once": "at once"}
 
 
