@@ -8,6 +8,7 @@ import io
 import re
 from pathlib import Path
 
+import pytest
 from tiny_tasks import ONE, TINY, Desk, one_record
 
 from suite.records.store import Store
@@ -128,6 +129,18 @@ def test_records_made_elsewhere_are_imported_once(desk: Desk, finished: Path) ->
     assert desk.suite("import", str(finished)) == (0, "0 added, 1 here already, 0 replaced\n", "")
     assert one_record(desk.results) == one_record(finished)
     assert desk.run(*ONE)[1].startswith("[1/1] tiny hidden-markov lstm/softmax seed 1: done before (record ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("there/suite/__main__.py", "python -m suite"), ("bin/suite", "bin/suite")],
+)
+def test_the_command_to_go_on_with_is_the_one_typed(
+    with_run: Desk, monkeypatch: pytest.MonkeyPatch, typed: str, said: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.argv", [typed])
+    assert with_run.run(*ONE)[1].splitlines()[-1] == f"Compare the runs in the browser: {said} ui --results results"
 
 
 def test_a_run_is_handed_on_in_a_bundle(with_run: Desk) -> None:

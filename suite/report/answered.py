@@ -53,7 +53,8 @@ def answered_beside(board: Leaderboard) -> Iterator[Answered]:
     for other in board.other:
         for name, theirs, ours, verdict in other.values:
             # Of one seed there is no p-value; the softmax's own time over the softmax's is 1 by definition.
-            if verdict is not None and ours.n and not (name.endswith(".slowdown") and theirs.value == 1.0):
+            trivial = name.endswith(".slowdown") and theirs.value == 1.0
+            if verdict is not None and ours.mean is not None and not trivial:
                 yield Answered(other.number, name, theirs, ours, verdict, other.records)
 
 
@@ -102,8 +103,9 @@ def _what(one: Answered) -> str:
 
 
 def _difference(one: Answered) -> str:
-    if one.ours.mean is None or not one.theirs.value:
+    if one.ours.mean is None:
         return formatting.DASH
-    if one.name.endswith("_gain"):  # a difference itself
+    # A gain is a difference itself, and nothing is so many percent of zero.
+    if one.name.endswith("_gain") or not one.theirs.value:
         return f"{one.ours.mean - one.theirs.value:+.2f}"
     return f"{100.0 * (one.ours.mean / one.theirs.value - 1.0):+.1f} %"

@@ -42,15 +42,23 @@ def averaging_starts(cell: Cell, metric: str) -> dict[str, dict[int, float]]:
     return found
 
 
-def fixed_starts(cell: Cell, metric: str) -> dict[int, dict[int, float]]:
-    """The test metric by seed of each average that the task file begins at an epoch, by that epoch."""
+def start_pair(cell: Cell, metric: str) -> tuple[str, str, list[float]] | None:
+    """What moving the start of averaging does: two starts, and the test metric of the second minus that of the first.
+
+    They are the earliest and the latest epoch that the task file fixes, or the non-monotone trigger and the one epoch
+    that it does. Not the best and the worst: which those are is known only afterwards, and luck has its part in it.
+    The differences are by seed, of those that have both, since one run carries all its averages.
+    """
     own = cell.records[0].spec.get("recipe", {}).get("averaging") or {}
-    found: dict[int, dict[int, float]] = {}
-    for title, by_seed in averaging_starts(cell, metric).items():
-        epoch = str(own.get("epoch")) if title == OWN else title.removeprefix("epoch ")
-        if epoch.isdigit():
-            found[int(epoch)] = by_seed
-    return found
+    found = averaging_starts(cell, metric)
+    if OWN in found and str(own.get("epoch")).isdigit():
+        found[f"epoch {own['epoch']}"] = found.pop(OWN)
+    fixed = sorted((name for name in found if name.startswith("epoch ")), key=_epoch)
+    if not fixed or (len(fixed) == 1 and NON_MONOTONE not in found):
+        return None
+    first, last = fixed[0] if len(fixed) > 1 else NON_MONOTONE, fixed[-1]
+    shared = sorted(found[first].keys() & found[last].keys())
+    return (first, last, [found[last][seed] - found[first][seed] for seed in shared]) if shared else None
 
 
 def raw_values(cell: Cell, metric: str) -> dict[int, float]:
@@ -83,7 +91,7 @@ def _columns(cells: Sequence[Cell], metric: str, published: Sequence[Published])
     tables = [averaging_starts(cell, metric) for cell in cells]
     names = list(dict.fromkeys(name for table in tables for name in table))
     # Epochs by number, after what has none.
-    names.sort(key=lambda name: int(name.removeprefix("epoch ")) if name.startswith("epoch ") else -1)
+    names.sort(key=lambda name: _epoch(name) if name.startswith("epoch ") else -1)
     found = [
         Column("method", tuple(formatting.clean(cell.method) for cell in cells)),
         Column("budget", tuple(budget(cell.records[0]) for cell in cells)),
@@ -97,7 +105,7 @@ def _columns(cells: Sequence[Cell], metric: str, published: Sequence[Published])
             _printed(cell, metric, name, published) if name in t else "" for cell, t in zip(cells, tables, strict=True)
         )
         found.append(Column(f"published, {name}", tuple(formatting.clean(text or formatting.DASH) for text in printed)))
-    found.append(Column("lowest", tuple(_lowest(table) for table in tables)))
+    found.append(Column("lowest", tuple(_lowest(table, metric) for table in tables)))
     links = tuple(link_cell(cell.records) for cell in cells)
     found.append(Column("record", links, markdown=links))
     return [column for column in found if not column.empty]
@@ -120,6 +128,13 @@ def _shown(by_seed: dict[int, float], metric: str) -> str:
     return formatting.summary(summarize(list(by_seed.values())), metric)
 
 
-def _lowest(table: dict[str, dict[int, float]]) -> str:
+def _lowest(table: dict[str, dict[int, float]], metric: str) -> str:
+    """The starts that share the lowest mean, as far as it is shown."""
     means = {name: summarize(list(by_seed.values())).mean for name, by_seed in table.items()}
-    return min((name for name in means if means[name] is not None), key=lambda name: means[name] or 0.0)
+    least = min(mean for mean in means.values() if mean is not None)
+    shown = formatting.metric(least, metric)
+    return ", ".join(name for name, mean in means.items() if mean and formatting.metric(mean, metric) == shown)
+
+
+def _epoch(start: str) -> int:
+    return int(start.removeprefix("epoch "))

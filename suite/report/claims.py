@@ -131,9 +131,10 @@ class CostRatio(Strict):
 
 
 class AveragingMatters(Strict):
-    """Moving the start of averaging, from the earliest epoch that a task file fixes to its latest, against the head.
+    """Moving the start of averaging against the head: from the earliest epoch that a task file fixes to its latest.
 
-    It changes one head's metric at least as much as changing the head does.
+    Where it fixes one, from the non-monotone trigger to that. It changes one head's metric at least as much as
+    changing the head does.
     """
 
     rule: Literal["averaging-matters"]

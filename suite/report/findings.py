@@ -8,7 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from suite.report import formatting
-from suite.report.averaging import fixed_starts
+from suite.report.averaging import start_pair
 from suite.report.cells import Cell
 from suite.report.claims import (
     AveragingMatters,
@@ -129,23 +129,21 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
 
 def _averaging(rule: AveragingMatters, evidence: Evidence) -> Iterator[Finding]:
     for cell in evidence.cells:
-        starts = fixed_starts(cell, rule.metric)
-        if not fnmatchcase(cell.head, rule.head) or len(starts) < 2:
+        starts = start_pair(cell, rule.metric)
+        if not fnmatchcase(cell.head, rule.head) or starts is None:
             continue
-        # Not the best and the worst: which those are is known only afterwards, and luck has its part in it.
-        early, late = min(starts), max(starts)
-        # One run carries all its averages, so the effect of the start is paired by seed.
-        shared = sorted(starts[early].keys() & starts[late].keys())
-        moved = summarize([starts[late][seed] - starts[early][seed] for seed in shared])
+        first, last, differences = starts
+        text = f"{cell.method} averaged from {last} instead of {first.removeprefix('epoch ')}"
+        moved = summarize(differences)
         for other, base in pairs(evidence.cells, rule.heads, rule.head, rule.same, evidence.apart):
             found = difference(values(other, rule.metric), values(base, rule.metric))
             if base is not cell or found.mean is None:
                 continue
-            yield _averaging_finding(rule, (cell, other), (early, late), moved, found)
+            yield _averaging_finding(rule, (cell, other), text, moved, found)
 
 
 def _averaging_finding(
-    rule: AveragingMatters, cells: tuple[Cell, Cell], starts: tuple[int, int], moved: Summary, found: Summary
+    rule: AveragingMatters, cells: tuple[Cell, Cell], start: str, moved: Summary, found: Summary
 ) -> Finding:
     cell, other = cells
     outcome, why = Outcome.OPEN, "the intervals of the two effects overlap"
@@ -156,10 +154,7 @@ def _averaging_finding(
         outcome, why = Outcome.HOLDS, ""
     elif by_start[1] < by_head[0]:
         outcome, why = Outcome.FAILS, ""
-    text = (
-        f"{cell.method} averaged from epoch {starts[1]} instead of {starts[0]}: {with_interval(moved, rule.metric)}; "
-        f"{said(other, cell, rule.metric, found)}"
-    )
+    text = f"{start}: {with_interval(moved, rule.metric)}; {said(other, cell, rule.metric, found)}"
     return about(cell, text, outcome, other.records, why)
 
 

@@ -76,8 +76,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _own_command() -> str:
-    """How this command is typed here: its name where the shell finds it, its path otherwise."""
-    return "suite" if shutil.which("suite") else os.path.relpath(sys.argv[0])
+    """How this command is typed here: its name where the shell finds it, else as it was typed, with its path."""
+    if shutil.which("suite"):
+        return "suite"
+    typed = os.path.relpath(sys.argv[0])
+    return "python -m suite" if os.path.basename(typed) == "__main__.py" else typed
 
 
 def _mirror_line(state: str, detail: str) -> str:

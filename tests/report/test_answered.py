@@ -69,6 +69,16 @@ def test_no_answer_is_no_table() -> None:
 
 def test_a_gain_differs_by_itself_and_not_in_percent() -> None:
     records = [make_record(head="softmax", test=57.46), make_record(head="sigsoftmax", test=57.21)]
-    published = [number("softmax", test_ppl=57.1), number("sigsoftmax", test_ppl_gain=-0.06)]
-    (row,) = rows(answered_markdown(answered_beside(build(records, published, show="all"))))
-    assert row[3:7] == ["test perplexity below softmax", "-0.06", "0.25 (1)", "+0.31"]
+    for printed, shown, differs in ((-0.06, "-0.06", "+0.31"), (0.0, "0", "+0.25")):
+        published = [number("softmax", test_ppl=57.1), number("sigsoftmax", test_ppl_gain=printed)]
+        (row,) = rows(answered_markdown(answered_beside(build(records, published, show="all"))))
+        assert row[3:7] == ["test perplexity below softmax", shown, "0.25 (1)", differs]
+
+
+def test_of_one_seed_there_is_no_p_value() -> None:
+    records = [make_record(head="softmax", test=57.46), make_record(head="sigsoftmax", test=57.21)]
+    published = [number("softmax", test_ppl=57.1), number("sigsoftmax", test_ppl_p_value=0.392)]
+    assert not list(answered_beside(build(records, published, show="all")))
+    more = [make_record(head=head, test=test, seed=9) for head, test in (("softmax", 57.5), ("sigsoftmax", 57.2))]
+    (one,) = answered_beside(build([*records, *more], published, show="all"))
+    assert one.name == "test.ppl_p_value"

@@ -586,6 +586,20 @@ def test_the_start_of_averaging_against_the_head(starts: float, other: float, ou
     assert only(rule, [*tracked("softmax", *base), *tracked("plif", *heads)]).why == ONE_SEED, "the latest is 500"
 
 
+def test_where_one_epoch_is_fixed_the_trigger_is_the_other_start_of_averaging() -> None:
+    rule = AveragingMatters(rule="averaging-matters", head="softmax", heads=["plif"])
+    heads = tracked("plif", {"ppl": 59.8}, {"ppl": 59.81})
+    base = [{"ppl": 60.0, "ppl@200": 60.0, "ppl@nt": 61.0}, {"ppl": 60.01, "ppl@200": 60.01, "ppl@nt": 61.02}]
+    finding = only(rule, [*tracked("softmax", *base), *heads])
+    assert finding.outcome is Outcome.HOLDS
+    assert finding.text.startswith(
+        "awd-lstm/softmax averaged from epoch 200 instead of the non-monotone trigger: -1.01 [-1.07, -0.94]"
+    )
+    for scores in base:
+        del scores["ppl@nt"]
+    assert find(rule, Evidence.of([*tracked("softmax", *base), *heads])) == [], "one start is no comparison"
+
+
 # All together
 
 CLAIM = Claim(

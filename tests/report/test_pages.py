@@ -215,6 +215,13 @@ def test_nothing_to_say_is_said_as_nothing() -> None:
     assert averaging_markdown(group([make_record()])) == ""
 
 
+def test_starts_that_show_the_same_lowest_figure_share_it() -> None:
+    scores = {"ppl": 56.004, "ppl@200": 56.0, "ppl@nt": 56.1}
+    recipe = {"averaging": {"trigger": "epoch", "epoch": 200}}
+    run = make_record(metrics={"train": {"test": scores}}, recipe=recipe)
+    assert "| the recipe's own start, epoch 200 |" in averaging_markdown(group([run]))
+
+
 def test_an_average_stands_beside_what_sources_print_of_its_start() -> None:
     scores = {"ppl": 57.5, "ppl@nt": 58.0, "ppl@200": 57.5}
     run = make_record(
