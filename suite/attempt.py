@@ -23,6 +23,7 @@ from suite.measurement.environment import command_line, commit, environment
 from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
+from suite.models.streams import STREAMS
 from suite.models.weights import load_weights
 from suite.progress import Progress
 from suite.records.files import naming, remove_leftovers
@@ -98,6 +99,7 @@ class Attempt:
         self._revision = commit()
         self._meters = Meters(options.device, saved.get("costs"))
         self._model: LanguageModel | None = None
+        self._stream: torch.cuda.Stream | None = None
 
     def run(self) -> Record:
         """Walk the stages. Every way a run can end gives a record; only wrong input is raised."""
@@ -139,7 +141,7 @@ class Attempt:
         if self._options.device.type != "cuda":
             yield
             return
-        stream = torch.cuda.Stream(self._options.device)  # type: ignore[no-untyped-call]
+        stream = self._stream = self._stream or STREAMS.lend(self, self._options.device)
         stream.wait_stream(torch.cuda.default_stream(self._options.device))
         with torch.cuda.stream(stream):
             yield

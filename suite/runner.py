@@ -138,8 +138,7 @@ class Runner:
             loaded = self.load(spec)
             # All of the attempt, its meters too: what it asks of the GPU would end another's recording.
             with TURNS.member():
-                # What the cell before left behind must not count as this one's memory, nor be missing from it: blocks
-                # are cached by stream, and every attempt has its own.
+                # What the cell before left behind must not count as this one's memory, and its stream is free again.
                 gc.collect()
                 torch.cuda.empty_cache()
                 record = Attempt(spec, replace(self._options, progress=progress), loaded).run()

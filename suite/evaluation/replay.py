@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from suite.models.streams import STREAMS
+
 _WARM_UP = 3
 
 
@@ -22,8 +24,12 @@ class Replayed:
         self._step = step
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
-        on_gpu = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            # A run is on a stream of its own already.
+            current = torch.cuda.current_stream(device)
+            is_default = current == torch.cuda.default_stream(device)
+            self._stream = STREAMS.lend(self, device) if is_default else current
         self._calls = 0
 
     def __call__(self) -> None:
