@@ -91,6 +91,14 @@ def test_plif_with_unit_slopes_equals_the_softmax(z: list[float]) -> None:
     torch.testing.assert_close(softmax_of(flat, logits), torch.softmax(logits, -1), rtol=0, atol=1e-12)
 
 
+def test_plif_starts_as_a_line_of_slope_1_107() -> None:
+    torch.manual_seed(0)
+    slope = Plif(knots=100_000).operands()[0].detach()
+    # The standard deviation of one slope is 0.63.
+    assert abs(float(slope.mean()) - 1.1068) < 4 * 0.63 / math.sqrt(100_000)
+    assert abs(float(slope.median()) - 1) < 0.01
+
+
 def test_plif_with_equal_slopes_is_a_softmax_of_scaled_logits() -> None:
     g = Plif(knots=50, bound=5.0, slope_std=0.0).double()
     with torch.no_grad():
