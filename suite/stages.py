@@ -6,6 +6,7 @@ runner walks the list and knows none of them by name.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from suite.data.base import DistributionData, TextData
 from suite.measurement.clock import PhaseClock
+from suite.models.heads.pointwise import Pointwise
 from suite.models.language_model import LanguageModel
 from suite.spec.recipe import Recipe
 from suite.spec.run_spec import RunSpec
@@ -40,7 +42,7 @@ class RunContext:
         recipe: its recipe, validated.
         data: what the dataset gave.
         device: where the model lives.
-        model: the model; after the train stage it holds the weights that are scored.
+        model: the model, as built when the context is made; after the train stage it holds the weights that are scored.
         folder: the run's own folder (checkpoints, event log).
         clock: seconds by phase, over all attempts.
         emit: appends an event (type and fields) to the run's log.
@@ -51,8 +53,10 @@ class RunContext:
         graphs: whether steps may be replayed from CUDA graphs; off, every kernel is launched from Python.
         curves: one entry an evaluation, in order.
         spectra: singular values by "stage split", pairs (index from 1, s / s_0).
-        functions: the head's learned function by stage, triples (z, g(z), share of the logits seen at or below z).
+        functions: the head's learned function by stage, rows (z, g(z), share of the logits seen at or below z, g(z) as
+            built).
         extras: cost figures only a stage can know (seconds_per_epoch, tokens_per_second ...).
+        pointwise_start: the head's output function as it was built, on the CPU.
     """
 
     spec: RunSpec
@@ -72,6 +76,11 @@ class RunContext:
     spectra: dict[str, list[list[float]]] = field(default_factory=dict)
     functions: dict[str, list[list[float]]] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
+    pointwise_start: Pointwise = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep the output function of the model, untrained as it is; off the GPU, whose memory is counted."""
+        self.pointwise_start = copy.deepcopy(self.model.head.pointwise).cpu()
 
     @property
     def weights_path(self) -> Path:

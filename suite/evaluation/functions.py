@@ -20,6 +20,7 @@ from suite.stages import RunContext
 _POINTS = 257
 # Enough to know where logits lie: a hundred thousand and more even of a small vocabulary.
 _CONTEXTS = 256
+_DIGITS = (7, 9, 5, 9)  # that a record keeps, by column
 # Logits at a time: few, so that sorting them is no run's peak of memory.
 _CHUNK = 2**22
 
@@ -29,14 +30,14 @@ def keep_function(context: RunContext, stage: str) -> None:
     # As the scores are taken, whatever a training stage computes in.
     kind = of_evaluation(context.recipe.precision)
     with arithmetic(kind, kind):
-        triples = learned_function(context)
-    if triples:
-        context.functions[stage] = triples
+        rows = learned_function(context)
+    if rows:
+        context.functions[stage] = rows
 
 
 @torch.no_grad()
 def learned_function(context: RunContext) -> list[list[float]]:
-    """Triples (z, g(z), share of the logits seen at or below z) of the head's pointwise function, by increasing z.
+    """Rows (z, g(z), share of the logits seen at or below z, g(z) as built) of the head's function, by increasing z.
 
     257 values of z, evenly spaced from the lowest to the highest logit of the first 256 contexts of the validation
     text, or of the distributions. g is computed in float64; adding a constant to it changes no probability. Its slope
@@ -62,12 +63,12 @@ def learned_function(context: RunContext) -> list[list[float]]:
             # Sorted, since a histogram's atomic additions are no deterministic operation on a GPU.
             below += torch.searchsorted(z.flatten().sort().values, grid.to(z.dtype), right=True)
             count += z.numel()
-        values = copy.deepcopy(pointwise).double()(grid)
+        both = (copy.deepcopy(g).double().to(grid.device) for g in (pointwise, context.pointwise_start))
+        values, start = (g(grid) for g in both)
     if not torch.isfinite(values).all():
         return []
-    shares = below.double() / count
-    triples = torch.stack((grid, values, shares), dim=1).tolist()
-    return [[float(f"{z:.7g}"), float(f"{g:.9g}"), float(f"{share:.5g}")] for z, g, share in triples]
+    rows = torch.stack((grid, values, below.double() / count, start), dim=1).tolist()
+    return [[float(f"{number:.{digits}g}") for number, digits in zip(row, _DIGITS, strict=True)] for row in rows]
 
 
 def _contexts(context: RunContext) -> Tensor:

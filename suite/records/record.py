@@ -142,8 +142,8 @@ class Record(_Part):
     )
     functions: dict[str, list[list[float]]] = Field(
         default_factory=dict,
-        description="stage -> the head's learned function g after it: triples (z, g(z), share of the logits seen at or "
-        "below z), z evenly spaced over the logits seen, a few hundred at most",
+        description="stage -> the head's learned function g after it: rows (z, g(z), share of the logits seen at or "
+        "below z, g(z) as built), z evenly spaced over the logits seen, some hundreds; older runs lack the last",
     )
     costs: Costs | None = None
     environment: Environment | None = None

@@ -126,11 +126,15 @@ def _ends(values: Mapping[int, float]) -> list[int]:
     return sorted({min(values), max(values)}) if values else []
 
 
-def functions_sentence(place: str, learned: Mapping[str, tuple[float, float, float, float]]) -> str:
-    """``learned`` are a method's lowest and highest logit, and the least and greatest slope among most of them."""
+def functions_sentence(place: str, learned: Mapping[str, Sequence[float]]) -> str:
+    """``learned`` are a method's lowest and highest logit, and the least and greatest slope among most of them.
+
+    The two slopes again of the function as it was built, where that is known.
+    """
     said = "; ".join(
         f"{method}: logits {low:.3g} to {high:.3g}, slopes {least:.3g} to {most:.3g}"
-        for method, (low, high, least, most) in learned.items()
+        + (f", as built {built[0]:.3g} to {built[1]:.3g}" if built else "")
+        for method, (low, high, least, most, *built) in learned.items()
     )
     return (
         f"Learned pointwise functions beside the identity, and their slopes where 98 % of logits lie, {place}. {said}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -17,6 +18,8 @@ from suite.report.plotting import line_look, new_figure
 # The part of the logits, half on either side, that lies beyond the thick part of a line.
 _OUTSIDE = 0.02
 _STRETCH = 8
+# Columns of a function in a record: z, g(z), the share of the logits up to z and, but for older runs, g(z) as built.
+_LEARNED, _BUILT = 1, 3
 Function = Sequence[Sequence[float]]
 
 
@@ -24,46 +27,57 @@ def functions(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
     """One figure a dataset, protocol and stage, a line a method: its lowest seed that has a function."""
     groups: dict[SectionKey, dict[str, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.scope != "full", record.seed, record.run_key)):
-        for stage, triples in record.functions.items():
+        for stage, rows in record.functions.items():
             key = SectionKey(record.labels.dataset, record.task.protocol, stage)
-            if len(triples) > 2 and key.of_quality:
+            if len(rows) > 2 and key.of_quality:
                 groups[key].setdefault(record.labels.method, record)
     for (dataset, protocol, stage), members in sorted(groups.items()):
         learned = {method: record.functions[stage] for method, record in sorted(members.items())}
         yield f"function-{dataset}-{protocol}-{stage}", _functions(f"{dataset} · {protocol} · {stage}", learned)
 
 
-def slopes(triples: Function) -> tuple[list[float], list[float], list[float]]:
-    """Middles of stretches of eight neighbours, the mean slope of g over each, and the share of logits to its middle.
+def slopes(rows: Function, of: int = _LEARNED) -> tuple[list[float], list[float], list[float]]:
+    """Middles of stretches of eight neighbours, the mean slope over each, and the share of logits to its middle.
 
     One piece of a piecewise linear function starts with a slope at random; what is learned is their mean.
     """
-    pairs = list(pairwise([*triples[:-1:_STRETCH], triples[-1]]))
+    pairs = list(pairwise([*rows[:-1:_STRETCH], rows[-1]]))
     return (
         [(a[0] + b[0]) / 2 for a, b in pairs],
-        [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs],
+        [(b[of] - a[of]) / (b[0] - a[0]) for a, b in pairs],
         [(a[2] + b[2]) / 2 for a, b in pairs],
     )
 
 
-def anchored(triples: Function) -> list[float]:
+def anchored(rows: Function) -> list[float]:
     """g with the constant that makes it 0 at the median logit, where the identity is taken to be 0 as well."""
-    middle = next((g for _, g, share in triples if share >= 0.5), triples[-1][1])
-    return [g - middle for _, g, _ in triples]
+    middle = _at_the_median(rows)[_LEARNED]
+    return [row[_LEARNED] - middle for row in rows]
+
+
+def _at_the_median(rows: Function) -> Sequence[float]:
+    return next((row for row in rows if row[2] >= 0.5), rows[-1])
 
 
 def _functions(place: str, learned: Mapping[str, Function]) -> Figure:
     figure = new_figure(7.6, 6.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     steepest = [1.0]
-    for index, (method, triples) in enumerate(learned.items()):
-        _line(upper, index, method, [z for z, _, _ in triples], anchored(triples), [share for _, _, share in triples])
-        places, values, shares = slopes(triples)
+    for index, (method, rows) in enumerate(learned.items()):
+        shares = [row[2] for row in rows]
+        _line(upper, index, method, [row[0] for row in rows], anchored(rows), shares)
+        places, values, shares = slopes(rows)
         _line(lower, index, method, places, values, shares)
         steepest += values
-    ends = [z for triples in learned.values() for z, _, _ in triples]
-    medians = [next((z for z, _, share in t if share >= 0.5), t[-1][0]) for t in learned.values()]
-    centre = sum(medians) / len(medians)
+        if len(rows[0]) > _BUILT:
+            built = slopes(rows, _BUILT)[1]
+            # On top of its own line, which it may not have left.
+            lower.plot(places, built, color="#000000", linestyle=":", linewidth=1.2, zorder=5)
+            steepest += built
+    if any(len(rows[0]) > _BUILT for rows in learned.values()):
+        lower.annotate("dotted: as built, before training", (0.01, 0.04), xycoords="axes fraction", fontsize=8)
+    ends = [row[0] for rows in learned.values() for row in rows]
+    centre = statistics.fmean(_at_the_median(rows)[0] for rows in learned.values())
     upper.plot([min(ends), max(ends)], [min(ends) - centre, max(ends) - centre], color="#000000", linewidth=0.8)
     upper.annotate(" softmax: g(z) = z", (max(ends), max(ends) - centre), fontsize=8, ha="right", va="bottom")
     lower.axhline(1, color="#000000", linewidth=0.8)
@@ -73,7 +87,7 @@ def _functions(place: str, learned: Mapping[str, Function]) -> Figure:
     lower.set_xlabel("logit z (thick: 98 % of the logits seen)")
     upper.set_title(f"learned functions: {place}", fontsize=10)
     upper.legend(loc="upper left")
-    figure.set_label(functions_sentence(place, {method: _extremes(triples) for method, triples in learned.items()}))
+    figure.set_label(functions_sentence(place, {method: _extremes(rows) for method, rows in learned.items()}))
     return figure
 
 
@@ -90,8 +104,14 @@ def _inside(share: float) -> bool:
     return _OUTSIDE / 2 <= share <= 1 - _OUTSIDE / 2
 
 
-def _extremes(triples: Function) -> tuple[float, float, float, float]:
-    """Lowest and highest logit seen, and the least and the greatest slope where 98 % of the logits lie."""
-    _, values, shares = slopes(triples)
-    inner = [value for value, share in zip(values, shares, strict=True) if _inside(share)] or values
-    return triples[0][0], triples[-1][0], min(inner), max(inner)
+def _extremes(rows: Function) -> list[float]:
+    """Lowest and highest logit seen, and the least and the greatest slope where 98 % of the logits lie.
+
+    The two slopes again of the function as it was built, where that is known.
+    """
+    found = [rows[0][0], rows[-1][0]]
+    for of in (_LEARNED, _BUILT)[: len(rows[0]) - 2]:
+        _, values, shares = slopes(rows, of)
+        inner = [value for value, share in zip(values, shares, strict=True) if _inside(share)] or values
+        found += [min(inner), max(inner)]
+    return found

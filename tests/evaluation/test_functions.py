@@ -36,14 +36,20 @@ def all_logits(at: RunContext) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["plif", "monotonic-network"])
 def test_it_is_g_over_the_logits_that_were_seen(tmp_path: Path, name: str) -> None:
     at = text(text_model(MixtureOfSoftmaxes, experts=2, pointwise={"name": name}), tmp_path)
-    z, g, shares = np.array(learned_function(at)).T
+    with torch.no_grad():
+        for parameter in at.model.head.pointwise.parameters():
+            parameter.add_(torch.linspace(0, 1, parameter.numel()).view_as(parameter))
+    z, g, shares, built = np.array(learned_function(at)).T
     logits = all_logits(at).float().numpy()
     assert len(z) == 257
     assert (z[0], z[-1]) == pytest.approx((logits.min(), logits.max()), rel=1e-6)
     assert np.diff(z) == pytest.approx((z[-1] - z[0]) / 256, rel=1e-3)
     with torch.no_grad():
         expected = at.model.head.pointwise.double()(torch.from_numpy(z))
+        before = at.pointwise_start.double()(torch.from_numpy(z))
     assert g == pytest.approx(expected.numpy(), rel=1e-5, abs=1e-5)
+    assert built == pytest.approx(before.numpy(), rel=1e-5, abs=1e-5)
+    assert np.abs(np.diff(g) - np.diff(built)).max() > 1e-3, "what training made of it"
     assert (np.diff(g) > 0).all()
     seen = [(logits <= place).mean() for place in z]
     assert shares == pytest.approx(seen, abs=2.5 / len(logits))

@@ -109,3 +109,6 @@ def test_functions_by_their_slopes() -> None:
         "Learned pointwise functions beside the identity, and their slopes where 98 % of logits lie, ptb. plif: logits "
         "-9 to 12.5, slopes 0.4 to 1.75."
     )
+    assert functions_sentence("ptb", {"plif": (-9.0, 12.5, 0.4, 1.75, 1.0, 1.2)}).endswith(
+        " slopes 0.4 to 1.75, as built 1 to 1.2."
+    )

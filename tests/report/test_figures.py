@@ -599,6 +599,19 @@ def test_a_learned_function_is_shown_up_to_a_constant_with_its_slope() -> None:
     assert values == pytest.approx(2 * places), "the constant, which changes no probability, is gone"
     assert (places[0], places[-1]) == (-7.8125, 7.8125), "98 % of the logits"
     assert lower.get_lines()[0].get_ydata() == pytest.approx([2.0] * 32)
+    assert "as built" not in figure.get_label(), "older records do not have it"
+
+
+def test_a_learned_function_stands_on_the_one_it_was_built_as() -> None:
+    (record,) = learned()[:1]
+    rows = [[z, g, share, 1.5 * z - 3] for z, g, share in record.functions["train"]]
+    with look():
+        ((_, figure),) = functions([record.model_copy(update={"functions": {"train": rows}})])
+    _, lower = figure.axes
+    (dotted,) = [line for line in lower.get_lines() if line.get_linestyle() == ":"]
+    assert dotted.get_ydata() == pytest.approx([1.5] * 32)
+    assert [text.get_text() for text in lower.texts] == ["dotted: as built, before training"]
+    assert figure.get_label().endswith("slopes 2 to 2, as built 1.5 to 1.5.")
 
 
 def test_bars_of_the_heads_are_hatched_by_arithmetic(tmp_path: Path) -> None:
