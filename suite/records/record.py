@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from suite.spec.run_spec import Scope
 
@@ -16,6 +17,19 @@ Status = Literal["finished", "failed", "diverged", "interrupted"]
 
 # What a database and a floating-point number hold; a stranger's JSON may have thousands of digits.
 Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
+_Rows = list[list[float]]
+
+
+def _rows_of(*widths: int) -> Callable[[_Rows], _Rows]:
+    def checked(rows: _Rows) -> _Rows:
+        found = {len(row) for row in rows}
+        if len(found) > 1 or not found <= set(widths):
+            raise ValueError(f"every row must have {' or every row '.join(str(width) for width in widths)} numbers")
+        return rows
+
+    return checked
 
 
 class _Part(BaseModel):
@@ -135,12 +149,12 @@ class Record(_Part):
         default_factory=dict, description="what is known of the data itself, such as the true floor"
     )
     curves: list[dict[str, float]] = Field(default_factory=list, description="one entry an evaluation, in order")
-    spectra: dict[str, list[list[float]]] = Field(
+    spectra: dict[str, Annotated[_Rows, AfterValidator(_rows_of(2))]] = Field(
         default_factory=dict,
         description="'stage split' -> singular values of the log-probability matrix, pairs (index from 1, s / s_0), "
         "a few hundred at most",
     )
-    functions: dict[str, list[list[float]]] = Field(
+    functions: dict[str, Annotated[_Rows, AfterValidator(_rows_of(3, 4))]] = Field(
         default_factory=dict,
         description="stage -> the head's learned function g after it: rows (z, g(z), share of the logits seen at or "
         "below z, g(z) as built), z evenly spaced over the logits seen, some hundreds; older runs lack the last",

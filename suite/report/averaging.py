@@ -133,7 +133,9 @@ def _lowest(table: dict[str, dict[int, float]], metric: str) -> str:
     means = {name: summarize(list(by_seed.values())).mean for name, by_seed in table.items()}
     least = min(mean for mean in means.values() if mean is not None)
     shown = formatting.metric(least, metric)
-    return ", ".join(name for name, mean in means.items() if mean and formatting.metric(mean, metric) == shown)
+    return ", ".join(
+        name for name, mean in means.items() if mean is not None and formatting.metric(mean, metric) == shown
+    )
 
 
 def _epoch(start: str) -> int:
