@@ -63,8 +63,7 @@ def learned_function(context: RunContext) -> list[list[float]]:
             # Sorted, since a histogram's atomic additions are no deterministic operation on a GPU.
             below += torch.searchsorted(z.flatten().sort().values, grid.to(z.dtype), right=True)
             count += z.numel()
-        both = (copy.deepcopy(g).double().to(grid.device) for g in (pointwise, context.pointwise_start))
-        values, start = (g(grid) for g in both)
+        values, start = (copy.deepcopy(g).to(grid)(grid) for g in (pointwise, context.pointwise_start))
     if not torch.isfinite(values).all():
         return []
     rows = torch.stack((grid, values, below.double() / count, start), dim=1).tolist()

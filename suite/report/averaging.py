@@ -130,12 +130,10 @@ def _shown(by_seed: dict[int, float], metric: str) -> str:
 
 def _lowest(table: dict[str, dict[int, float]], metric: str) -> str:
     """The starts that share the lowest mean, as far as it is shown."""
-    means = {name: summarize(list(by_seed.values())).mean for name, by_seed in table.items()}
-    least = min(mean for mean in means.values() if mean is not None)
-    shown = formatting.metric(least, metric)
-    return ", ".join(
-        name for name, mean in means.items() if mean is not None and formatting.metric(mean, metric) == shown
-    )
+    summaries = {name: summarize(list(by_seed.values())) for name, by_seed in table.items()}
+    means = {name: found.mean for name, found in summaries.items() if found.mean is not None}
+    least = formatting.metric(min(means.values()), metric)
+    return ", ".join(name for name, mean in means.items() if formatting.metric(mean, metric) == least)
 
 
 def _epoch(start: str) -> int:

@@ -129,17 +129,17 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
 
 def _averaging(rule: AveragingMatters, evidence: Evidence) -> Iterator[Finding]:
     for cell in evidence.cells:
-        starts = start_pair(cell, rule.metric)
-        if not fnmatchcase(cell.head, rule.head) or starts is None:
+        starts = start_pair(cell, rule.metric) if fnmatchcase(cell.head, rule.head) else None
+        if starts is None:
             continue
         first, last, differences = starts
-        text = f"{cell.method} averaged from {last} instead of {first.removeprefix('epoch ')}"
+        start = f"{cell.method} averaged from {last} instead of {first.removeprefix('epoch ')}"
         moved = summarize(differences)
         for other, base in pairs(evidence.cells, rule.heads, rule.head, rule.same, evidence.apart):
             found = difference(values(other, rule.metric), values(base, rule.metric))
             if base is not cell or found.mean is None:
                 continue
-            yield _averaging_finding(rule, (cell, other), text, moved, found)
+            yield _averaging_finding(rule, (cell, other), start, moved, found)
 
 
 def _averaging_finding(

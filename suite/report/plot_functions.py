@@ -36,6 +36,10 @@ def functions(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
         yield f"function-{dataset}-{protocol}-{stage}", _functions(f"{dataset} · {protocol} · {stage}", learned)
 
 
+def _held(rows: Function) -> list[int]:
+    return [column for column in (_LEARNED, _BUILT) if column < len(rows[0])]
+
+
 def slopes(rows: Function, of: int = _LEARNED) -> tuple[list[float], list[float], list[float]]:
     """Middles of stretches of eight neighbours, the mean slope over each, and the share of logits to its middle.
 
@@ -69,12 +73,12 @@ def _functions(place: str, learned: Mapping[str, Function]) -> Figure:
         places, values, shares = slopes(rows)
         _line(lower, index, method, places, values, shares)
         steepest += values
-        if len(rows[0]) > _BUILT:
+        if _BUILT in _held(rows):
             built = slopes(rows, _BUILT)[1]
             # On top of its own line, which it may not have left.
             lower.plot(places, built, color="#000000", linestyle=":", linewidth=1.2, zorder=5)
             steepest += built
-    if any(len(rows[0]) > _BUILT for rows in learned.values()):
+    if any(_BUILT in _held(rows) for rows in learned.values()):
         lower.annotate("dotted: as built, before training", (0.01, 0.04), xycoords="axes fraction", fontsize=8)
     ends = [row[0] for rows in learned.values() for row in rows]
     centre = statistics.fmean(_at_the_median(rows)[0] for rows in learned.values())
@@ -110,7 +114,7 @@ def _extremes(rows: Function) -> list[float]:
     The two slopes again of the function as it was built, where that is known.
     """
     found = [rows[0][0], rows[-1][0]]
-    for of in (_LEARNED, _BUILT)[: len(rows[0]) - 2]:
+    for of in _held(rows):
         _, values, shares = slopes(rows, of)
         inner = [value for value, share in zip(values, shares, strict=True) if _inside(share)] or values
         found += [min(inner), max(inner)]
