@@ -49,7 +49,7 @@ test: $(READY) ## run the tests
 
 test-gpu: $(READY) ## the tests that need a GPU, and the errors of the loss's kernels there
 	@TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/training/test_graphs.py tests/evaluation/test_recorded_steps.py \
-		tests/models/test_recurrence_gpu.py
+		tests/models/test_recurrence_gpu.py tests/models/test_streams.py
 	@$(BIN)/python tests/bench/gpu.py --check
 
 torture: $(READY) ## every promise of README.md, its fault injected as often as stated; writes results/torture.json; 30 minutes

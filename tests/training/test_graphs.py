@@ -24,6 +24,8 @@ from suite.training.step import EagerStep
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
     pytest.mark.usefixtures("compiled_triton"),
+    # The layers here own their weights one by one; a run silences it likewise.
+    pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk"),
 ]
 
 WORDS, BATCH = 60, 6
@@ -183,6 +185,7 @@ def test_a_layer_is_as_exact_as_its_arithmetic(dtype: torch.dtype, inputs: int, 
         assert (value - expected).norm() / expected.norm() < bound
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")  # of torch 2.11, though there is one cycle
 @pytest.mark.parametrize("sizes", [(280, 960), (960, 960), (960, 620)])
 @pytest.mark.parametrize(("kernels", "kernel"), [("cudnn", "persist"), (None, "lstm_backward")])
 def test_float16_takes_persistent_kernels(sizes: tuple[int, int], kernels: Kernels | None, kernel: str) -> None:
