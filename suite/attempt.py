@@ -206,6 +206,7 @@ class Attempt:
             model=model,
             folder=self._folder,
             clock=self._clock,
+            joules=self._meters.joules,
             emit=self._events.append,
             progress=options.progress,
             stop=options.stop,

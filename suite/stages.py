@@ -7,6 +7,7 @@ runner walks the list and knows none of them by name.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class RunContext:
         model: the model, as built when the context is made; after the train stage it holds the weights that are scored.
         folder: the run's own folder (checkpoints, event log).
         clock: seconds by phase, over all attempts.
+        joules: what the GPU's counter of energy shows; not a number where there is none.
         emit: appends an event (type and fields) to the run's log.
         progress: where to report.
         stop: reason to stop at the next step, or None.
@@ -70,6 +72,7 @@ class RunContext:
     progress: ProgressView
     stop: Callable[[], str | None]
     save: Callable[[dict[str, Any] | None], None]
+    joules: Callable[[], float] = lambda: math.nan
     checkpoint_seconds: float = 30.0
     graphs: bool = True
     curves: list[dict[str, float]] = field(default_factory=list)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from suite.measurement.nvml import Nvml
 
 _SHORTEST_WINDOW_S = 10.0
+# The counter moves every 20 to 100 ms: below this an epoch's share would be off by more than some 5 %.
+SHORTEST_EPOCH_S = 2.0
 
 
 class EnergyMeter:
@@ -20,12 +23,20 @@ class EnergyMeter:
     def start(self) -> None:
         """Read the counter."""
         self._since = time.perf_counter()
-        self._joules = self._nvml.energy_joules() if self._nvml else None
+        self._joules = self._counter()
+
+    def joules(self) -> float:
+        """What the counter shows now; not a number where there is none."""
+        shown = self._counter()
+        return math.nan if shown is None else shown
 
     def read(self) -> dict[str, float]:
         """The energy fields of :class:`suite.records.record.Costs`, or nothing."""
         seconds = time.perf_counter() - self._since
-        joules = self._nvml.energy_joules() if self._nvml else None
+        joules = self._counter()
         if self._joules is None or joules is None or joules < self._joules or seconds < _SHORTEST_WINDOW_S:
             return {}
         return {"energy_joules": joules - self._joules, "energy_seconds": seconds}
+
+    def _counter(self) -> float | None:
+        return self._nvml.energy_joules() if self._nvml else None

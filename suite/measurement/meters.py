@@ -21,6 +21,7 @@ class Meters:
         self.nvml = Nvml.open(device)
         self._memory = MemoryMeter(device, self.nvml)
         self._energy = EnergyMeter(self.nvml)
+        self.joules = self._energy.joules
         self._earlier = dict(earlier or {})
         self._stages: dict[str, float] = dict(self._earlier.get("stage_peaks_mib", {}))
 

@@ -87,6 +87,7 @@ class Costs(_Part):
     cpu_peak_mib: float | None = None
     cpu_peak_source: Literal["run", "process-lifetime", "none"] = "none"
     stage_peaks_mib: dict[str, float] = Field(default_factory=dict, description="the peak by the end of each stage")
+    joules_per_epoch: float | None = Field(None, description="median energy of a training epoch, the first left out")
     energy_joules: float | None = None
     energy_seconds: float | None = None
     exclusive: bool | None = Field(None, description="no other process was seen on the GPU; None when unknown")

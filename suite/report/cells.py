@@ -57,14 +57,15 @@ class SectionKey(NamedTuple):
 class CellCosts:
     """Costs of a cell on one device, over runs that had the machine alone; None where nothing was measured.
 
-    ``seconds_per_epoch`` is the median over runs, ``peak_mib`` their maximum and ``peak_source`` says of what.
-    ``exclusive`` is False when no run could tell whether it was alone. ``other_devices`` counts the cell's devices
-    besides ``device``, and ``records`` are the runs that counted.
+    ``seconds_per_epoch`` and ``joules_per_epoch`` are medians over runs, ``peak_mib`` their maximum and ``peak_source``
+    says of what. ``exclusive`` is False when no run could tell whether it was alone. ``other_devices`` counts the
+    cell's devices besides ``device``, and ``records`` are the runs that counted.
     """
 
     device: str | None = None
     other_devices: int = 0
     seconds_per_epoch: float | None = None
+    joules_per_epoch: float | None = None
     peak_mib: float | None = None
     peak_source: str = ""
     exclusive: bool = False
@@ -201,7 +202,9 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
     """
     device, counted, sure = measured(records)
     others = len({record.environment.device for record in records if record.environment}) - 1
-    seconds = [r.costs.seconds_per_epoch for r in counted if r.costs and r.costs.seconds_per_epoch is not None]
+    took = [r.costs for r in counted if r.costs]
+    seconds = [each.seconds_per_epoch for each in took if each.seconds_per_epoch is not None]
+    joules = [each.joules_per_epoch for each in took if each.joules_per_epoch is not None]
     peaks: dict[str, list[float]] = defaultdict(list)
     for source, peak in filter(None, (_peak(record, stage) for record in counted)):
         peaks[source].append(peak)
@@ -210,6 +213,7 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
         device=device,
         other_devices=max(0, others),
         seconds_per_epoch=statistics.median(seconds) if seconds else None,
+        joules_per_epoch=statistics.median(joules) if joules else None,
         peak_mib=max(peaks[source]) if source else None,
         peak_source=source,
         exclusive=sure,

@@ -161,6 +161,7 @@ def _row(section: Section, row: Row) -> dict[str, Any]:
     said |= {
         "parameters": cell.parameters if cell else None,
         "seconds_per_epoch": costs.seconds_per_epoch,
+        "joules_per_epoch": costs.joules_per_epoch,
         "peak_mib": costs.peak_mib,
         "peak_source": costs.peak_source or None,
         "costs_exclusive": costs.exclusive if cell else None,

@@ -14,7 +14,7 @@ from suite.report.table import fit, heading
 # Characters of a row that fit on a landscape page in small type.
 _WIDTH = 150
 # Costs are a table of their own, and a record is named by the whole leaderboard.
-_LEFT_OUT = frozenset({"record", "precision", "device", "peak of", "peak MiB", "s/epoch"})
+_LEFT_OUT = frozenset({"record", "precision", "device", "peak of", "peak MiB", "s/epoch", "J/epoch"})
 _HEAD = r"""% Made by `suite report --write` from records and published numbers; do not edit.
 % Needs \usepackage{booktabs,longtable}. One table a dataset, protocol and stage: take those you need.
 """

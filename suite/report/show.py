@@ -19,10 +19,11 @@ from suite.spec.task import Deviation
 
 _COSTS = {
     "seconds_per_epoch": "seconds per epoch (median)",
+    "joules_per_epoch": "energy of an epoch, J (median)",
     "tokens_per_second": "tokens per second",
     "allocator_peak_mib": "allocator peak, MiB",
     "allocator_reserved_mib": "allocator reserved, MiB",
-    "energy_joules": "energy, J",
+    "energy_joules": "energy in all, J",
     "energy_seconds": "energy measured over, s",
 }
 

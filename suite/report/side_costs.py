@@ -14,13 +14,14 @@ from suite.report.sides import Side
 
 _ROWS: Mapping[str, Callable[[Costs], float | None]] = {
     "seconds an epoch": lambda took: took.seconds_per_epoch,
+    "joules an epoch": lambda took: took.joules_per_epoch,
     "tokens a second": lambda took: took.tokens_per_second,
     "seconds of training": lambda took: took.seconds.get("train"),
     "seconds in all": lambda took: took.seconds.get("total"),
-    "energy, J": lambda took: took.energy_joules,
+    "joules in all": lambda took: took.energy_joules,
 }
 _PEAK = "peak MiB"
-_OF_THE_BUDGET = ("seconds of training", "seconds in all", "energy, J")
+_OF_THE_BUDGET = ("seconds of training", "seconds in all", "joules in all")
 
 
 @dataclass(frozen=True)

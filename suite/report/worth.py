@@ -23,9 +23,9 @@ GAIN_A_DOUBLING = 0.01
 WORTH_CAPTION = (
     "Every head beside the softmax of the same dataset, protocol, encoder and precision (where a protocol sets "
     "several sizes of an encoder side by side, on another size, named beside its parameters): the difference of the "
-    "means over seeds with Welch's 95 % interval, and seconds an epoch and peak memory of training relative to the "
-    "softmax, from runs alone on the machine, of one version of the code, on one device; ~ where none could tell. "
-    "Better: the whole interval lies on the good side of zero. Worth it: better, and training takes at most "
+    "means over seeds with Welch's 95 % interval, and seconds and joules an epoch and peak memory of training relative "
+    "to the softmax, from runs alone on the machine, of one version of the code, on one device; ~ where none could "
+    "tell. Better: the whole interval lies on the good side of zero. Worth it: better, and training takes at most "
     f"{FREE:g} times as long, or the gain is at least {100 * GAIN_A_DOUBLING:g} % of the softmax's value for each "
     "doubling of the time. No gain shown: the interval holds zero."
 )
@@ -44,7 +44,8 @@ class Worth:
     metric: str
     change: Summary
     seconds: float | None
-    memory: float | None
+    joules: float | None = None
+    memory: float | None = None
     timed: tuple[Record, ...] = ()
     sure: bool = True
 
@@ -88,15 +89,17 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
         if metric is None:
             continue
         both = cost_pair(timed.get(step(cell.records[0]), []), timed.get(step(base.records[0]), []))
-        seconds = memory = None
+        seconds = joules = memory = None
         if both and both[0].seconds_per_epoch and both[1].seconds_per_epoch:
             seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
+            if both[0].joules_per_epoch and both[1].joules_per_epoch:
+                joules = both[0].joules_per_epoch / both[1].joules_per_epoch
             if both[0].own_peak_mib and both[1].own_peak_mib and both[0].peak_source == both[1].peak_source:
                 memory = both[0].own_peak_mib / both[1].own_peak_mib
         change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
         behind = () if both is None or seconds is None else (*both[0].records, *both[1].records)
-        found.append(Worth(cell, base, metric, change, seconds, memory, behind, sure))
+        found.append(Worth(cell, base, metric, change, seconds, joules, memory, behind, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
 
 
@@ -169,6 +172,7 @@ def _columns(found: Sequence[Worth], records: str | None) -> list[Column]:
         column("ours", [formatting.summary(_quality(one), metric) for one in found]),
         column("against softmax [95 %]", [with_interval(one.change, metric) for one in found]),
         column("time", [_times(one.seconds, one.sure) for one in found]),
+        column("energy", [_times(one.joules, one.sure) for one in found]),
         column("memory", [_times(one.memory, one.sure) for one in found]),
         column("verdict", [one.verdict for one in found], right=False),
     ]

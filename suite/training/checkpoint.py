@@ -13,7 +13,7 @@ from suite.errors import RunFailed
 from suite.models.weights import load_tensors
 from suite.records.files import replacing
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_atomically(payload: Any, path: Path) -> None:

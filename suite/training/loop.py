@@ -12,6 +12,7 @@ import torch
 
 from suite.errors import Diverged, Interrupted
 from suite.kernels.devices import runs_triton
+from suite.measurement.energy import SHORTEST_EPOCH_S
 from suite.models.turns import TURNS
 from suite.progress import duration
 from suite.stages import RunContext
@@ -64,8 +65,9 @@ class Trainer:
         self._late_scale = 1.0
         self._epoch_items = 0
         self._epoch_seconds: list[float] = []
+        self._epoch_joules: list[float] = []
         self._items_timed: list[int] = []
-        self._this_epoch_seconds = 0.0
+        self._this_epoch_seconds = self._this_epoch_joules = 0.0
         self._last_save = time.perf_counter()
 
     def _build_step(self) -> EagerStep:
@@ -107,14 +109,17 @@ class Trainer:
 
     def cost_figures(self) -> dict[str, Any]:
         """Steady-state speed: medians over epochs, the first left out because it warms up."""
-        seconds, items = self._epoch_seconds, self._items_timed
+        seconds, items, joules = self._epoch_seconds, self._items_timed, self._epoch_joules
         if len(seconds) > 1:
-            seconds, items = seconds[1:], items[1:]
+            seconds, items, joules = seconds[1:], items[1:], joules[1:]
         if not seconds or min(seconds) <= 0:
             return {}
+        whole = not self._spent_early()
+        counted = whole and min(seconds) >= SHORTEST_EPOCH_S and all(each > 0 for each in joules)
         return {
             "replayed": self._step_once.replayed,
-            "seconds_per_epoch": statistics.median(seconds) if not self._spent_early() else None,
+            "seconds_per_epoch": statistics.median(seconds) if whole else None,
+            "joules_per_epoch": statistics.median(joules) if counted else None,
             "epochs_timed": len(seconds),
             "tokens_per_second": statistics.median(i / s for i, s in zip(items, seconds, strict=True)),
         }
@@ -136,19 +141,21 @@ class Trainer:
             self._mid_epoch = True
             self._epoch_nats.zero_()
             self._epoch_items = 0
-            self._this_epoch_seconds = 0.0
+            self._this_epoch_seconds = self._this_epoch_joules = 0.0
             self._started(self._averages.begin_epoch(self._epoch + 1))
-        clock = self._context.clock
+        clock, joules = self._context.clock, self._context.joules
         ended = False
         while not ended:
-            before = clock.read("train")
+            before, drawn = clock.read("train"), joules()
             with clock("train"):
                 ended = self._run_steps()
+            self._this_epoch_joules += joules() - drawn
             self._this_epoch_seconds += clock.read("train") - before
             if not ended:
                 # Outside the training clock: writing a checkpoint is not training.
                 self._save_if_due()
         self._epoch_seconds.append(self._this_epoch_seconds)
+        self._epoch_joules.append(self._this_epoch_joules)
         self._items_timed.append(self._epoch_items)
 
     def _run_steps(self) -> bool:
@@ -278,8 +285,10 @@ class Trainer:
             "epoch_nats": self._epoch_nats.clone(),
             "epoch_items": self._epoch_items,
             "epoch_seconds": list(self._epoch_seconds),
+            "epoch_joules": list(self._epoch_joules),
             "items_timed": list(self._items_timed),
             "this_epoch_seconds": self._this_epoch_seconds,
+            "this_epoch_joules": self._this_epoch_joules,
             "validation": self.validation.state_dict(),
         }
 
@@ -297,8 +306,10 @@ class Trainer:
         self._epoch_nats.copy_(state["epoch_nats"])
         self._epoch_items = int(state["epoch_items"])
         self._epoch_seconds = list(state["epoch_seconds"])
+        self._epoch_joules = list(state["epoch_joules"])
         self._items_timed = list(state["items_timed"])
         self._this_epoch_seconds = float(state["this_epoch_seconds"])
+        self._this_epoch_joules = float(state["this_epoch_joules"])
         self.validation.load_state_dict(state["validation"])
         restore_random_state(state["random"], self._generator)
         self._step_once.averages_changed()

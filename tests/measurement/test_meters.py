@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -135,6 +136,14 @@ def test_energy_of_a_window(gpu: FakeGpu, energy_time: FakeTime) -> None:
     assert meter.read() == {}, "the counter is too coarse for a short window"
     energy_time.now += 0.1
     assert meter.read() == {"energy_joules": 4000.0, "energy_seconds": pytest.approx(10.0)}
+
+
+def test_the_counter_as_it_stands(gpu: FakeGpu) -> None:
+    meters = Meters(CUDA)
+    assert meters.joules() == 50.0
+    gpu.joules = None
+    assert math.isnan(meters.joules())
+    assert math.isnan(Meters(torch.device("cpu")).joules())
 
 
 @pytest.mark.parametrize(("before", "after"), [(50.0, 40.0), (None, 40.0), (50.0, None)])

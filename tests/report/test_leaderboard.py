@@ -131,14 +131,15 @@ def test_smoke_and_short_runs_stand_apart(scope: str) -> None:
 
 def test_runs_for_the_clock_show_no_perplexity_and_stand_by_their_time() -> None:
     records = [
-        make_record(head=head, protocol="cost", test=test, costs={"seconds_per_epoch": seconds})
-        for head, test, seconds in (("mos-15", 150.0, 3.4), ("softmax", 200.0, 2.2))
+        make_record(head=head, protocol="cost", test=test, costs={"seconds_per_epoch": took, "joules_per_epoch": drew})
+        for head, test, took, drew in (("mos-15", 150.0, 3.4, 1234.5), ("softmax", 200.0, 2.2, None))
     ]
     (section,) = build(records, []).sections
     assert heading(section) == "ptb · cost · train (for the clock)"
     shown = {column.title: column.cells for column in columns(section)}
     assert shown["method"] == ("awd-lstm/softmax", "awd-lstm/mos-15")
     assert shown["s/epoch"] == ("2.20", "3.40")
+    assert shown["J/epoch"] == ("-", "1,230")
     assert not [title for title in shown if title.startswith("ours")]
 
 

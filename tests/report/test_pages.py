@@ -81,7 +81,7 @@ def worth(change: Summary, seconds: float | None) -> str:
     cells = {
         cell.head: cell for cell in group([make_record(head=h, seed=s) for h in ("softmax", "plif") for s in (1, 2)])
     }
-    return Worth(cells["plif"], cells["softmax"], "ppl", change, seconds, None).verdict
+    return Worth(cells["plif"], cells["softmax"], "ppl", change, seconds).verdict
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,14 @@ def test_a_head_without_a_softmax_on_its_encoder_has_one_on_another_size() -> No
 
 def test_runs_for_the_clock_have_costs_alone() -> None:
     records = [
-        make_record(head=head, protocol="cost", costs={"seconds_per_epoch": s})
-        for head, s in (("softmax", 2.0), ("mos-15", 3.0))
+        make_record(head=head, protocol="cost", costs={"seconds_per_epoch": s, "joules_per_epoch": j})
+        for head, s, j in (("softmax", 2.0, 500.0), ("mos-15", 3.0, 875.0))
     ]
     (found,) = worths(group(records), records)
-    assert (found.seconds, found.verdict, found.change) == (1.5, "costs alone", Summary(0))
+    assert (found.seconds, found.joules, found.verdict, found.change) == (1.5, 1.75, "costs alone", Summary(0))
     text = worth_markdown([found])
     assert "56.00" not in text
+    assert "|   time |   energy |   memory |" in text
     assert "### ptb · cost · train (for the clock)\n" in text
 
 

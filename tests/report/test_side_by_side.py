@@ -141,6 +141,7 @@ def ratio(row: str, base: dict[str, Any], ours: dict[str, Any]) -> str:
         ("seconds an epoch", {"costs": {"exclusive": False}}, {}, "machine was shared"),
         ("seconds an epoch", {}, {"device": "AMD EPYC", "device_kind": "cpu"}, "CPU against GPU"),
         ("seconds an epoch", {}, {"device": "NVIDIA H100"}, "other device"),
+        ("joules an epoch", {"costs": {"joules_per_epoch": 8.0}}, {"costs": {"joules_per_epoch": 12.0}}, "1.50 x"),
         ("seconds in all", {}, {"recipe": {"budget": {"epochs": 3}}}, "other budget"),
         ("peak MiB", {}, {"costs": {"gpu_peak_source": "device-minus-baseline"}}, "measured otherwise"),
         ("tokens a second", {}, {"costs": {"tokens_per_second": None}}, "-"),

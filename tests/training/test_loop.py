@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from test_resume import ADAMW_TASK, TEXT_TASK, cell, run
+from test_resume import ADAMW_TASK, TEXT_TASK, StopAt, cell, run
 
+from suite.errors import Interrupted
+from suite.measurement.energy import EnergyMeter
+from suite.records.record import Record
 from suite.records.store import Store
+from suite.training import loop
 from suite.training.probe import LossProbe
+from suite.training.step import EagerStep
+from suite.training.validation import Validation
 
 
 def test_on_a_cpu_the_probe_reads_at_once() -> None:
@@ -65,3 +75,52 @@ def test_a_budget_of_steps_ends_within_an_epoch(tmp_path: Path) -> None:
     assert record.costs is not None
     assert record.costs.seconds_per_epoch is None, "part of an epoch is no epoch's time"
     assert record.costs.tokens_per_second is not None
+
+
+class Counter:
+    """A GPU's counter of energy that moves by 3 J a step and 100 J a validation."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.shown = 1000.0
+        patch.setattr(EnergyMeter, "joules", lambda _: self.shown)
+        patch.setattr(EagerStep, "__call__", self._moved(EagerStep.__call__, 3.0))
+        patch.setattr(Validation, "score", self._moved(Validation.score, 100.0))
+
+    def _moved(self, work: Any, joules: float) -> Any:
+        def counted(*arguments: Any) -> Any:
+            self.shown += joules
+            return work(*arguments)
+
+        return counted
+
+
+def joules_an_epoch(record: Record) -> float | None:
+    assert record.costs is not None
+    return record.costs.joules_per_epoch
+
+
+def in_pieces(store: Store, spec: Any) -> tuple[Record, int]:
+    stops = 0
+    while True:
+        try:
+            return run(store, spec, StopAt(5)), stops
+        except Interrupted:
+            stops += 1
+
+
+def test_the_energy_of_an_epoch_is_that_of_its_steps_whatever_interrupts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(monkeypatch)
+    spec = cell(tmp_path, TEXT_TASK)
+    short = run(Store(tmp_path / "short" / "results"), spec)
+    assert joules_an_epoch(short) is None, "epochs shorter than the counter can tell"
+    monkeypatch.setattr(loop, "SHORTEST_EPOCH_S", 0.0)
+    whole = run(Store(tmp_path / "whole" / "results"), spec)
+    steps = [later["step"] - earlier["step"] for earlier, later in pairwise(whole.curves)]
+    assert joules_an_epoch(whole) == pytest.approx(3.0 * statistics.median(steps))
+    pieces, stops = in_pieces(Store(tmp_path / "parts" / "results"), spec)
+    assert stops > 3
+    assert joules_an_epoch(pieces) == joules_an_epoch(whole)
+    counter.shown = math.nan
+    assert joules_an_epoch(run(Store(tmp_path / "away" / "results"), spec)) is None
