@@ -8,8 +8,6 @@ import time
 from suite.measurement.nvml import Nvml
 
 _SHORTEST_WINDOW_S = 10.0
-# The counter moves every 20 to 100 ms: below this an epoch's share would be off by more than some 5 %.
-SHORTEST_EPOCH_S = 2.0
 
 
 class EnergyMeter:

@@ -12,7 +12,6 @@ import torch
 
 from suite.errors import Diverged, Interrupted
 from suite.kernels.devices import runs_triton
-from suite.measurement.energy import SHORTEST_EPOCH_S
 from suite.models.turns import TURNS
 from suite.progress import duration
 from suite.stages import RunContext
@@ -26,6 +25,8 @@ from suite.training.step import EagerStep
 from suite.training.validation import Validation
 
 _PROGRESS_SECONDS = 1.0
+# A GPU's counter of energy moves every 20 to 100 ms: that of a shorter epoch would be off by more than some 5 %.
+_SHORTEST_COUNTED_S = 2.0
 
 
 class Trainer:
@@ -115,7 +116,7 @@ class Trainer:
         if not seconds or min(seconds) <= 0:
             return {}
         whole = not self._spent_early()
-        counted = whole and min(seconds) >= SHORTEST_EPOCH_S and all(each > 0 for each in joules)
+        counted = whole and min(seconds) >= _SHORTEST_COUNTED_S and all(each > 0 for each in joules)
         return {
             "replayed": self._step_once.replayed,
             "seconds_per_epoch": statistics.median(seconds) if whole else None,

@@ -115,7 +115,7 @@ def test_the_energy_of_an_epoch_is_that_of_its_steps_whatever_interrupts_them(
     spec = cell(tmp_path, TEXT_TASK)
     short = run(Store(tmp_path / "short" / "results"), spec)
     assert joules_an_epoch(short) is None, "epochs shorter than the counter can tell"
-    monkeypatch.setattr(loop, "SHORTEST_EPOCH_S", 0.0)
+    monkeypatch.setattr(loop, "_SHORTEST_COUNTED_S", 0.0)
     whole = run(Store(tmp_path / "whole" / "results"), spec)
     steps = [later["step"] - earlier["step"] for earlier, later in pairwise(whole.curves)]
     assert joules_an_epoch(whole) == pytest.approx(3.0 * statistics.median(steps))
