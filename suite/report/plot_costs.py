@@ -114,7 +114,7 @@ def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]
         grid[1].set_xlabel(memory)
     figure.suptitle(f"{' · '.join(key)}\nfilled, on the line: no other {beaten}", fontsize=10)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, [textwrap.fill(label, _WIDEST) for label in labels], fontsize=8, loc="outside right center")
+    figure.legend(handles, [_lines(label) for label in labels], fontsize=8, loc="outside right center")
     best = [points[index].name for index in front([(point.seconds, point.mean) for point in points])]
     figure.set_label(costs_sentence(" · ".join(key), what, [(p.name, p.mean, p.seconds) for p in points], best))
     return figure
@@ -126,6 +126,10 @@ def _span(points: Sequence[Point]) -> tuple[float, float]:
     low, high = min(ends), max(ends)
     half = max(0.54 * (high - low), 0.01 * abs(high))
     return (low + high) / 2 - half, (low + high) / 2 + half
+
+
+def _lines(label: str) -> str:
+    return textwrap.fill(label.replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), _WIDEST)
 
 
 def _panel(axes: Axes, points: Sequence[Point], cost: Callable[[Point], float | None]) -> None:

@@ -467,6 +467,18 @@ def test_cost_figures_mark_the_front_by_seconds_and_by_memory() -> None:
     ]
 
 
+def test_the_legend_breaks_no_line_within_the_number_of_seeds() -> None:
+    records = [
+        make_record(encoder="transformer-256-latent-dropout-0", head=head, costs={"seconds_per_epoch": 2.0})
+        for head in ("moc-1", "moc-10", "moss-10", "softmax")
+    ]
+    with look():
+        ((_, figure),) = quality_against_cost(group(records), records)
+    lines = [line for text in figure.legends[0].texts for line in text.get_text().splitlines()]
+    assert len(lines) > len(records)
+    assert [line for line in lines if re.search(r"n\s=\s1$", line)] == lines[1::2], lines
+
+
 def test_characters_are_shown_in_bits() -> None:
     records = [
         make_record(
