@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 from suite.records.published import Published
 from suite.report import formatting
+from suite.report.cells import SectionKey
 from suite.report.columns import Column, link_cell
 from suite.report.evidence import Finding, Outcome
 from suite.report.findings import Judged
@@ -57,17 +58,35 @@ def claims_columns(
 
 
 def _verdict(one: Judged, protocols: Mapping[str, Set[str]]) -> str:
-    """The verdict, and on which datasets: a small language is not Penn Treebank."""
-    places = sorted({_place(finding, protocols) for finding in one.findings if finding.outcome is not Outcome.OPEN})
+    """The verdict, and on which datasets: a small language is not Penn Treebank.
+
+    Where the same head on two encoders of one section says two things, the encoder is named.
+    """
+    said: dict[tuple[SectionKey | None, str], dict[str, set[Outcome]]] = defaultdict(lambda: defaultdict(set))
+    for finding in one.findings:
+        head, encoder = _labels(finding)
+        said[finding.key, head][encoder].add(finding.outcome)
+
+    def part(finding: Finding) -> bool:
+        return len(set(map(frozenset, said[finding.key, _labels(finding)[0]].values()))) > 1
+
+    decisive = [finding for finding in one.findings if finding.outcome.decides]
+    places = sorted({_place(finding, protocols, named=part(finding)) for finding in decisive})
     on = f" on {', '.join(places)}" if places else ""
     return formatting.clean(f"{one.verdict}{on}" + (f": {one.why}" if one.why else ""))
 
 
-def _place(finding: Finding, protocols: Mapping[str, Set[str]]) -> str:
+def _labels(finding: Finding) -> tuple[str, str]:
+    """Of the head that was judged, and of its encoder."""
+    of = finding.records[0].labels if finding.records else None
+    return (of.head, of.encoder) if of else ("", "")
+
+
+def _place(finding: Finding, protocols: Mapping[str, Set[str]], named: bool) -> str:
     """The dataset, with the protocol where the papers have numbers on it and none by that protocol: it is our own."""
     if finding.key is None or finding.key.protocol in protocols.get(finding.dataset, {finding.key.protocol}):
         return finding.dataset
-    return f"{finding.dataset} ({finding.key.protocol})"
+    return f"{finding.dataset} ({finding.key.protocol}{', ' + _labels(finding)[1] if named else ''})"
 
 
 def _told(one: Judged) -> str:
@@ -86,8 +105,8 @@ def _told(one: Judged) -> str:
 def counted(one: Judged) -> str:
     """``7 for, 3 against, 1 undecided``."""
     counts = Counter(finding.outcome for finding in one.findings)
-    said = {"for": Outcome.HOLDS, "against": Outcome.FAILS, "undecided": Outcome.OPEN}
-    return ", ".join(f"{counts[it]} {word}" for word, it in said.items() if counts[it]) or formatting.DASH
+    words = {Outcome.HOLDS: "for", Outcome.FAILS: "against"}
+    return ", ".join(f"{counts[it]} {words.get(it, it)}" for it in Outcome if counts[it]) or formatting.DASH
 
 
 def _line(finding: Finding) -> str:

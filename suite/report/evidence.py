@@ -21,6 +21,12 @@ class Outcome(StrEnum):
     HOLDS = "holds"
     FAILS = "does not hold"
     OPEN = "undecided"
+    ASIDE = "not counted"
+
+    @property
+    def decides(self) -> bool:
+        """Whether it speaks for the claim or against it."""
+        return self in (Outcome.HOLDS, Outcome.FAILS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Judged:
 def judge(claim: Claim, evidence: Evidence) -> Judged:
     """The findings of a claim's rules and their verdict: as the decided ones say, mixed where they part."""
     findings = tuple(finding for rule in claim.evidence for finding in find(rule, evidence))
-    decided = {finding.outcome for finding in findings} - {Outcome.OPEN}
+    decided = {finding.outcome for finding in findings if finding.outcome.decides}
     if len(decided) == 2:
         return Judged(claim, findings, Judgement.MIXED)
     if decided:
@@ -94,10 +94,11 @@ def _compare(rule: Compare, evidence: Evidence) -> Iterator[Finding]:
     sign = 1 if rule.better == "lower" else -1
     for cell, other in _judged_pairs(rule, evidence):
         found = difference(values(cell, rule.metric), values(other, rule.metric))
-        why = _not_counted(rule, other) or undecided(found)
+        aside, why = _not_counted(rule, other), undecided(found)
         better = sign * (found.mean or 0.0) < 0
         outcome = Outcome.OPEN if why else Outcome.HOLDS if better else Outcome.FAILS
-        yield about(cell, said(cell, other, rule.metric, found), outcome, other.records, why)
+        text = said(cell, other, rule.metric, found)
+        yield about(cell, text, Outcome.ASIDE if aside else outcome, other.records, aside or why)
 
 
 def _not_counted(rule: Compare, other: Cell) -> str:
@@ -107,7 +108,7 @@ def _not_counted(rule: Compare, other: Cell) -> str:
         if mean is None or mean >= limit:
             title, bound = metric.replace("_", " "), formatting.metric(limit, metric)
             has = formatting.DASH if mean is None else formatting.metric(mean, metric)
-            return f"not counted: {title} of {other.method} {has}, not below {bound}"
+            return f"{title} of {other.method} {has}, not below {bound}"
     return ""
 
 

@@ -23,9 +23,10 @@ GAIN_A_DOUBLING = 0.01
 WORTH_CAPTION = (
     "Every head beside the softmax of the same dataset, protocol, encoder and precision (where a protocol sets "
     "several sizes of an encoder side by side, on another size, named beside its parameters): the difference of the "
-    "means over seeds with Welch's 95 % interval, and seconds and joules an epoch and peak memory of training relative "
-    "to the softmax, from runs alone on the machine, of one version of the code, on one device; ~ where none could "
-    "tell. Better: the whole interval lies on the good side of zero. Worth it: better, and training takes at most "
+    "means over seeds with Welch's 95 % interval, and seconds an epoch, its energy where a GPU counted it, and peak "
+    "memory of training relative to the softmax, from runs alone on the machine, of one version of the code, on one "
+    "device; ~ where none could tell. Better: the whole interval lies on the good side of zero. Worth it: better, and "
+    "training takes at most "
     f"{FREE:g} times as long, or the gain is at least {100 * GAIN_A_DOUBLING:g} % of the softmax's value for each "
     "doubling of the time. No gain shown: the interval holds zero."
 )

@@ -29,6 +29,7 @@ from suite.report.claims import (
     Rule,
     load_claims,
 )
+from suite.report.claims_table import claims_short, counted
 from suite.report.evidence import Evidence, Finding, Outcome
 from suite.report.findings import Judgement, find, judge
 from suite.report.pairing import output_dimension
@@ -311,8 +312,8 @@ def test_a_comparison_may_want_the_other_to_fall_short() -> None:
     rule = Compare(rule="compare", heads=["plif"], than="softmax", metric="kl", than_below={"mode_match": 95})
     for modes, outcome, why in (
         (94.9, Outcome.HOLDS, ""),
-        (95.0, Outcome.OPEN, "not counted: mode match of awd-lstm/softmax 95.0 %, not below 95.0 %"),
-        (None, Outcome.OPEN, "not counted: mode match of awd-lstm/softmax -, not below 95.0 %"),
+        (95.0, Outcome.ASIDE, "mode match of awd-lstm/softmax 95.0 %, not below 95.0 %"),
+        (None, Outcome.ASIDE, "mode match of awd-lstm/softmax -, not below 95.0 %"),
     ):
         finding = only(rule, [*runs("plif", 0.5, 99.0), *runs("softmax", 0.9, modes)])
         assert (finding.outcome, finding.why) == (outcome, why)
@@ -629,3 +630,21 @@ def test_the_verdict_follows_from_the_findings(kinds: list[str]) -> None:
     assert len(judged.findings) == len(kinds)
     if expected is Judgement.UNDECIDED:
         assert judged.why == (ONE_SEED if kinds else "no run of ours speaks of it yet")
+
+
+def test_the_short_table_names_the_encoder_where_one_head_says_two_things_and_counts_what_was_set_aside() -> None:
+    records = []
+    for encoder, mos in (("wide", (50.0, 50.1, 49.9)), ("narrow", (60.0, 60.1, 59.9))):
+        for head, tests in (("mos-15", mos), ("softmax", (60.0, 60.2, 59.9))):
+            records += seeds(*tests, head=head, protocol="ours", encoder=encoder)
+
+    def row(*wanted: str) -> tuple[str, str]:
+        chosen = [record for record in records if record.labels.encoder in wanted]
+        cells = claims_short([judge(CLAIM, Evidence.of(chosen))], load_published()).splitlines()[2].split("|")
+        return cells[3].strip(), cells[4].strip()
+
+    assert row("wide") == ("1 for", "holds on ptb (ours)")
+    assert row("wide", "narrow") == ("1 for, 1 undecided", "holds on ptb (ours, wide)")
+    aside = Compare(rule="compare", heads=["mos-15"], than="softmax", than_below={"ppl": 55.0})
+    judged = judge(CLAIM.model_copy(update={"evidence": [aside]}), Evidence.of(records))
+    assert (counted(judged), judged.verdict) == ("2 not counted", Judgement.UNDECIDED)
