@@ -15,26 +15,23 @@ class EnergyMeter:
 
     def __init__(self, nvml: Nvml | None) -> None:
         self._nvml = nvml
-        self._joules: float | None = None
+        self._joules = math.nan
         self._since = 0.0
 
     def start(self) -> None:
         """Read the counter."""
         self._since = time.perf_counter()
-        self._joules = self._counter()
+        self._joules = self.joules()
 
     def joules(self) -> float:
         """What the counter shows now; not a number where there is none."""
-        shown = self._counter()
+        shown = self._nvml.energy_joules() if self._nvml else None
         return math.nan if shown is None else shown
 
     def read(self) -> dict[str, float]:
         """The energy fields of :class:`suite.records.record.Costs`, or nothing."""
         seconds = time.perf_counter() - self._since
-        joules = self._counter()
-        if self._joules is None or joules is None or joules < self._joules or seconds < _SHORTEST_WINDOW_S:
-            return {}
-        return {"energy_joules": joules - self._joules, "energy_seconds": seconds}
-
-    def _counter(self) -> float | None:
-        return self._nvml.energy_joules() if self._nvml else None
+        drawn = self.joules() - self._joules
+        if drawn >= 0 and seconds >= _SHORTEST_WINDOW_S:  # never so where a reading was not a number
+            return {"energy_joules": drawn, "energy_seconds": seconds}
+        return {}

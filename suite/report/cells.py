@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -202,9 +202,7 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
     """
     device, counted, sure = measured(records)
     others = len({record.environment.device for record in records if record.environment}) - 1
-    took = [r.costs for r in counted if r.costs]
-    seconds = [each.seconds_per_epoch for each in took if each.seconds_per_epoch is not None]
-    joules = [each.joules_per_epoch for each in took if each.joules_per_epoch is not None]
+    took = [record.costs for record in counted if record.costs]
     peaks: dict[str, list[float]] = defaultdict(list)
     for source, peak in filter(None, (_peak(record, stage) for record in counted)):
         peaks[source].append(peak)
@@ -212,13 +210,18 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
     return CellCosts(
         device=device,
         other_devices=max(0, others),
-        seconds_per_epoch=statistics.median(seconds) if seconds else None,
-        joules_per_epoch=statistics.median(joules) if joules else None,
+        seconds_per_epoch=_median(one.seconds_per_epoch for one in took),
+        joules_per_epoch=_median(one.joules_per_epoch for one in took),
         peak_mib=max(peaks[source]) if source else None,
         peak_source=source,
         exclusive=sure,
         records=tuple(counted),
     )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def _peak(record: Record, stage: str | None) -> tuple[str, float] | None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from suite.records.record import Record
 from suite.report import formatting
-from suite.report.cells import CellCosts, precision
+from suite.report.cells import precision
 from suite.report.compare import Summary
 from suite.report.rows import Row, Section, ShortRow
 from suite.spec.task import Deviation
@@ -72,9 +72,9 @@ def columns(section: Section) -> list[Column]:
         add("rank (Press)", lambda row: _secondary(row, "rank_press"), right=True, rank=6)
         add("rank (Press, all float32)", lambda row: _secondary(row, "rank_press_float32"), right=True, rank=6)
     add("parameters", _parameters, right=True, rank=6)
-    add("s/epoch", partial(_cost, read=lambda took: took.seconds_per_epoch), right=True, rank=10)
-    add("J/epoch", partial(_cost, read=lambda took: took.joules_per_epoch), right=True, rank=9)
-    add("peak MiB", partial(_cost, read=lambda took: took.peak_mib), right=True, rank=9)
+    add("s/epoch", partial(_cost, name="seconds_per_epoch"), right=True, rank=10)
+    add("J/epoch", partial(_cost, name="joules_per_epoch"), right=True, rank=9)
+    add("peak MiB", partial(_cost, name="peak_mib"), right=True, rank=9)
     add("peak of", lambda row: (row.costs.peak_source if row.costs else "") or formatting.DASH, rank=3)
     add("precision", lambda row: (row.cell.precision if row.cell else "") or formatting.DASH, rank=2)
     add("device", _device, rank=4)
@@ -183,9 +183,9 @@ def _unsure(row: Row) -> str:
     return "" if row.costs and row.costs.exclusive else "~"
 
 
-def _cost(row: Row, read: Callable[[CellCosts], float | None]) -> str:
-    found = read(row.costs) if row.costs else None
-    return formatting.DASH if found is None else _unsure(row) + formatting.cost(found)
+def _cost(row: Row, name: str) -> str:
+    value = getattr(row.costs, name, None)
+    return formatting.DASH if value is None else _unsure(row) + formatting.cost(value)
 
 
 def _device(row: Row) -> str:

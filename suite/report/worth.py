@@ -26,9 +26,8 @@ WORTH_CAPTION = (
     "means over seeds with Welch's 95 % interval, and seconds an epoch, its energy where a GPU counted it, and peak "
     "memory of training relative to the softmax, from runs alone on the machine, of one version of the code, on one "
     "device; ~ where none could tell. Better: the whole interval lies on the good side of zero. Worth it: better, and "
-    "training takes at most "
-    f"{FREE:g} times as long, or the gain is at least {100 * GAIN_A_DOUBLING:g} % of the softmax's value for each "
-    "doubling of the time. No gain shown: the interval holds zero."
+    f"training takes at most {FREE:g} times as long, or the gain is at least {100 * GAIN_A_DOUBLING:g} % of the "
+    "softmax's value for each doubling of the time. No gain shown: the interval holds zero."
 )
 
 
@@ -91,17 +90,21 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
             continue
         both = cost_pair(timed.get(step(cell.records[0]), []), timed.get(step(base.records[0]), []))
         seconds = joules = memory = None
-        if both and both[0].seconds_per_epoch and both[1].seconds_per_epoch:
-            seconds = both[0].seconds_per_epoch / both[1].seconds_per_epoch
-            if both[0].joules_per_epoch and both[1].joules_per_epoch:
-                joules = both[0].joules_per_epoch / both[1].joules_per_epoch
-            if both[0].own_peak_mib and both[1].own_peak_mib and both[0].peak_source == both[1].peak_source:
-                memory = both[0].own_peak_mib / both[1].own_peak_mib
+        if both:
+            mine, theirs = both
+            seconds = _over(mine.seconds_per_epoch, theirs.seconds_per_epoch)
+            joules = _over(mine.joules_per_epoch, theirs.joules_per_epoch)
+            if mine.peak_source == theirs.peak_source:
+                memory = _over(mine.own_peak_mib, theirs.own_peak_mib)
         change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
-        behind = () if both is None or seconds is None else (*both[0].records, *both[1].records)
+        behind = () if both is None else (*both[0].records, *both[1].records)
         found.append(Worth(cell, base, metric, change, seconds, joules, memory, behind, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
+
+
+def _over(mine: float | None, theirs: float | None) -> float | None:
+    return mine / theirs if mine and theirs else None
 
 
 def _beside(cells: Sequence[Cell], heads: Sequence[str], apart: Apart | None) -> Iterator[tuple[Cell, Cell]]:

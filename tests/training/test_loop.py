@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import ADAMW_TASK, TEXT_TASK, StopAt, cell, run
+from test_resume import ADAMW_TASK, TEXT_TASK, cell, run, run_in_pieces
 
-from suite.errors import Interrupted
 from suite.measurement.energy import EnergyMeter
 from suite.records.record import Record
 from suite.records.store import Store
@@ -99,15 +98,6 @@ def joules_an_epoch(record: Record) -> float | None:
     return record.costs.joules_per_epoch
 
 
-def in_pieces(store: Store, spec: Any) -> tuple[Record, int]:
-    stops = 0
-    while True:
-        try:
-            return run(store, spec, StopAt(5)), stops
-        except Interrupted:
-            stops += 1
-
-
 def test_the_energy_of_an_epoch_is_that_of_its_steps_whatever_interrupts_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +109,7 @@ def test_the_energy_of_an_epoch_is_that_of_its_steps_whatever_interrupts_them(
     whole = run(Store(tmp_path / "whole" / "results"), spec)
     steps = [later["step"] - earlier["step"] for earlier, later in pairwise(whole.curves)]
     assert joules_an_epoch(whole) == pytest.approx(3.0 * statistics.median(steps))
-    pieces, stops = in_pieces(Store(tmp_path / "parts" / "results"), spec)
+    pieces, stops = run_in_pieces(Store(tmp_path / "parts" / "results"), spec)
     assert stops > 3
     assert joules_an_epoch(pieces) == joules_an_epoch(whole)
     counter.shown = math.nan

@@ -101,6 +101,19 @@ class StopAt:
         return "stopped by the test" if self.left <= 0 else None
 
 
+def run_in_pieces(store: Store, spec: RunSpec) -> tuple[Record, int]:
+    """The run, stopped whenever it has asked five times and taken up again, and how often that was."""
+    stops = 0
+    while True:
+        try:
+            return run(store, spec, StopAt(5)), stops
+        except Interrupted:
+            partial = store.get(spec.run_key)
+            assert partial is not None
+            assert (partial.status, partial.message) == ("interrupted", "stopped by the test")
+            stops += 1
+
+
 # One average judged from epoch 2 on, one beside it, and the non-monotone trigger still waiting.
 AVERAGES_TASK = TEXT_TASK.replace("  clip: 0.25\n", "  clip: 0.25\n  track_averages: [1, 3, non-monotone]\n").replace(
     "stages: [train, rank]", "stages: [train]"
@@ -114,17 +127,7 @@ def test_interrupted_again_and_again_it_ends_where_the_whole_run_ends(tmp_path: 
     spec = cell(tmp_path, text)
     whole = run(Store(tmp_path / "whole" / "results"), spec)
     assert whole.status == "finished"
-    store = Store(tmp_path / "parts" / "results")
-    stops = 0
-    while True:
-        try:
-            resumed = run(store, spec, StopAt(5))
-            break
-        except Interrupted:
-            partial = store.get(spec.run_key)
-            assert partial is not None
-            assert (partial.status, partial.message) == ("interrupted", "stopped by the test")
-            stops += 1
+    resumed, stops = run_in_pieces(Store(tmp_path / "parts" / "results"), spec)
     assert stops > 3
     assert resumed.provenance.attempts == stops + 1
     assert outcome(resumed) == outcome(whole)
