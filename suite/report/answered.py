@@ -24,6 +24,7 @@ _TITLES = {
     "seconds_per_epoch": "s/epoch",
     "gpu_peak_mib": "peak MiB",
 }
+_P_VALUE = "_p_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,17 @@ def _metric(one: Answered) -> str:
 
 def _what(one: Answered) -> str:
     split, metric = one.name.split(".", 1)
+    if metric.endswith(_P_VALUE):
+        scored = formatting.metric_title(metric.removesuffix(_P_VALUE))
+        return f"{split} {scored}, p against {one.number.reference.removeprefix(one.number.encoder + '/')}"
     title = _TITLES.get(metric) or formatting.metric_title(metric)
     # An epoch's time and memory are of the training split, and of no other.
     return title if split == "train" and metric in _TITLES else f"{split} {title}"
 
 
 def _difference(one: Answered) -> str:
-    if one.ours.mean is None:
+    # Of the same effect, more seeds have another p-value.
+    if one.ours.mean is None or one.name.endswith(_P_VALUE):
         return formatting.DASH
     # A gain is a difference itself, and nothing is so many percent of zero.
     if one.name.endswith("_gain") or not one.theirs.value:

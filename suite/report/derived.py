@@ -110,10 +110,7 @@ def _gain(question: Question) -> Answer | None:
 
 
 def _p_value(question: Question) -> Answer | None:
-    """Welch's p; two of them agree where both find the same head better, or neither finds a difference.
-
-    A p-value has no margin: at the same effect it falls with every further seed.
-    """
+    """Welch's p, judged by what it finds: a p-value has no margin, and at the same effect falls with every seed."""
     pair = question.pair()
     if pair is None:
         return None
@@ -126,15 +123,43 @@ def _p_value(question: Question) -> Answer | None:
     records = cell.records + other.records
     if p is None:
         return Answer(Summary(1), Verdict.SINGLE_RUN, records)
-    gain = difference(base, mine).mean or 0.0
-    ours, theirs = _found(p, gain), _found(question.value.value, _published_gain(question, metric) or gain)
-    said = Verdict.REPRODUCED if ours == theirs else Verdict.BETTER if ours > theirs else Verdict.WORSE
-    return Answer(Summary(min(len(mine), len(base)), p), said, records)
+    printed = question.number.values.get(f"{question.split}.{metric}")
+    theirs = Found(
+        significant=question.value.value < SIGNIFICANT,
+        gain=_published_gain(question, metric),
+        seeds=printed.n if printed else None,
+    )
+    gain = difference(base, mine)
+    return Answer(Summary(gain.n, p), same_finding(gain, theirs), records)
 
 
-def _found(p: float, gain: float) -> int:
-    """1 where the model is significantly better than its reference, -1 where it is worse, 0 where neither is shown."""
-    return 0 if p >= SIGNIFICANT else 1 if gain > 0 else -1
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source found of a difference: whether it is significant, the gain and the seeds where it prints them."""
+
+    significant: bool
+    gain: float | None = None
+    seeds: int | None = None
+
+
+def same_finding(gain: Summary, theirs: Found) -> Verdict:
+    """Whether our gain over a reference, with its interval, positive for better, says what a source found.
+
+    * We find a difference: reproduced where theirs is significant and of the same sign (ours where they do not print
+      it), else better or worse.
+    * We find none, and neither do they: reproduced with as many seeds as theirs; fewer would have seen less.
+    * We find none where they do: better or worse where our interval leaves their gain out.
+    * Inconclusive otherwise.
+    """
+    low, high = gain.low or 0.0, gain.high or 0.0
+    if low > 0 or high < 0:
+        same = theirs.significant and (theirs.gain is None or (theirs.gain > 0) == (low > 0))
+        return Verdict.REPRODUCED if same else Verdict.BETTER if low > 0 else Verdict.WORSE
+    if not theirs.significant:
+        return Verdict.REPRODUCED if theirs.seeds and gain.n >= theirs.seeds else Verdict.INCONCLUSIVE
+    if theirs.gain is None or low <= theirs.gain <= high:
+        return Verdict.INCONCLUSIVE
+    return Verdict.WORSE if theirs.gain > high else Verdict.BETTER
 
 
 def _published_gain(question: Question, metric: str) -> float | None:
