@@ -103,6 +103,7 @@ def short_columns(section: Section) -> list[Column]:
         column("source", lambda row: formatting.source(row.published), rank=2),
         column("seconds", lambda row: _total_seconds(row.record), right=True),
         column("s/epoch", lambda row: _short_cost(row, "seconds_per_epoch"), right=True),
+        column("J/epoch", lambda row: _short_cost(row, "joules_per_epoch"), right=True),
         column("GPU peak MiB", lambda row: _short_cost(row, "gpu_peak_mib"), right=True),
         column("precision", lambda row: precision(row.record) or formatting.DASH, rank=1),
         column(

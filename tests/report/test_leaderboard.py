@@ -18,6 +18,7 @@ from records_factory import make_record
 
 from suite.records.published import Paper, Published, Value
 from suite.records.record import Record
+from suite.report.columns import short_columns
 from suite.report.compare import Verdict
 from suite.report.files import csv_text, rows
 from suite.report.leaderboard import Leaderboard, build, merge_tables
@@ -141,6 +142,18 @@ def test_runs_for_the_clock_show_no_perplexity_and_stand_by_their_time() -> None
     assert shown["s/epoch"] == ("2.20", "3.40")
     assert shown["J/epoch"] == ("-", "1,230")
     assert not [title for title in shown if title.startswith("ours")]
+
+
+def test_short_runs_say_what_an_epoch_drew_where_one_was_counted() -> None:
+    costs = {"seconds_per_epoch": 9.7, "joules_per_epoch": 6623.0}
+    counted, older = (
+        make_record(head=head, scope="short", test=164.0, costs=drew)
+        for head, drew in (("mos-15", costs), ("softmax", costs | {"joules_per_epoch": None}))
+    )
+    (both,) = build([counted, older], [number()]).sections
+    assert {column.title: column.cells for column in short_columns(both)}["J/epoch"] == ("6,620", "-")
+    (one,) = build([older], [number()]).sections
+    assert "J/epoch" not in {column.title for column in short_columns(one)}
 
 
 def test_retired_versions_are_listed_and_not_counted() -> None:
