@@ -19,7 +19,7 @@ import suite
 from suite.data.base import DataAccess, Dataset, DistributionData, TextData, known_facts
 from suite.errors import Diverged, InputError, Interrupted, RunFailed, first_line
 from suite.measurement.clock import PhaseClock
-from suite.measurement.environment import command_line, commit, environment
+from suite.measurement.environment import command_line, environment, revision
 from suite.measurement.meters import Meters
 from suite.models.arithmetic import arithmetic, of_evaluation
 from suite.models.language_model import LanguageModel, build_model
@@ -96,7 +96,7 @@ class Attempt:
             self._begin_trained(self._given)
         self._clock = PhaseClock(options.device, saved.get("seconds"))
         # Now, and not when the run ends: the code that runs is the code that was loaded.
-        self._revision = commit()
+        self._revision = revision()
         self._meters = Meters(options.device, saved.get("costs"))
         self._model: LanguageModel | None = None
         self._stream: torch.cuda.Stream | None = None
@@ -262,8 +262,7 @@ class Attempt:
             packed=self._options.packed,
             # A run whose machine is lost leaves this log alone.
             provenance={
-                "commit": self._revision[0],
-                "dirty": self._revision[1],
+                **self._revision._asdict(),
                 "command": command_line(self._options.arguments),
                 "suite_version": suite.__version__,
                 "train_from": self._train_from,
@@ -294,7 +293,6 @@ class Attempt:
 
     def _record(self, status: Status, message: str | None) -> Record:
         spec, model = self._spec, self._model
-        revision, dirty = self._revision
         seconds = {phase: round(value, 3) for phase, value in self._clock.snapshot().items()}
         seconds["total"] = round(sum(seconds.values()), 3)
         return Record(
@@ -314,8 +312,7 @@ class Attempt:
             costs=self._costs(seconds),
             environment=self._environment(),
             provenance=Provenance(
-                commit=revision,
-                dirty=dirty,
+                **self._revision._asdict(),
                 command=command_line(self._options.arguments),
                 suite_version=suite.__version__,
                 data=dict(self._data.digests),

@@ -19,7 +19,7 @@ from suite.gate.counting import count
 from suite.gate.measured import Cost, Measured
 from suite.gate.pairs import median_ratio
 from suite.gate.yardstick import Sizes, yardstick
-from suite.measurement.environment import commit
+from suite.measurement.environment import revision
 from suite.models.language_model import LanguageModel
 from suite.progress import Progress
 from suite.records.record import Record
@@ -38,10 +38,10 @@ ROUNDS = 3
 
 def here(reason: str) -> Learned:
     """What is measured now, and on what."""
-    revision, dirty = commit()
+    code = revision()
     return Learned(
-        commit=revision,
-        changes=bool(dirty),
+        commit=code.commit,
+        changes=bool(code.dirty),
         date=datetime.now(UTC).date().isoformat(),
         reason=reason,
         torch=torch.__version__.partition("+")[0],

@@ -1,8 +1,9 @@
-"""Where and from what a run was made: machine, versions, commit, command. No host name, user or absolute path."""
+"""Where and from what a run was made: machine, versions, code, command. No host name, user or absolute path."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -10,6 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -17,6 +19,9 @@ from suite.measurement.nvml import Nvml
 from suite.records.record import Environment
 
 _PACKAGES = ("torch", "numpy", "mlflow", "pandas", "triton")
+# What a training step is made of, in the package: rooms, and the one module between them.
+_STEP = ("data/**/*", "kernels/**/*", "measurement/**/*", "models/**/*", "training/**/*", "stages.py")
+_SOURCES = (".py", ".cu")
 
 
 def _processor() -> str:
@@ -71,18 +76,36 @@ def _git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+class Revision(NamedTuple):
+    """Which code runs: its commit, whether it differs from that, and a digest of what a training step is made of."""
+
+    commit: str | None
+    dirty: bool | None
+    step_code: str | None
+
+
 @functools.cache
-def commit() -> tuple[str | None, bool | None]:
-    """The suite's commit and whether its code differs from it; results written by runs do not count as changes.
+def revision() -> Revision:
+    """The suite's; results written by runs do not count as changes.
 
     Asked once a process: what is edited later is not what runs.
     """
     head = _git("rev-parse", "HEAD")
     if head is None:
         # A checkout shipped without its history names its commit in the environment.
-        return os.environ.get("SUITE_COMMIT"), None
+        return Revision(os.environ.get("SUITE_COMMIT"), None, _step_code())
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
-    return head.strip(), bool(changes.strip()) if changes is not None else None
+    return Revision(head.strip(), bool(changes.strip()) if changes is not None else None, _step_code())
+
+
+def _step_code() -> str:
+    """sha256 over names and bytes: two runs of one digest differ in no line that a step's time could come from."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted({path for part in _STEP for path in package.glob(part) if path.suffix in _SOURCES}):
+        digest.update(f"{path.relative_to(package).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -118,10 +118,14 @@ class Environment(_Part):
 
 
 class Provenance(_Part):
-    """Which code, which data, which command, when (UTC, ISO 8601)."""
+    """Which code, which data, which command, when (UTC, ISO 8601).
+
+    ``step_code`` is the sha256 of what a training step is made of: the same in two commits that differ elsewhere.
+    """
 
     commit: str | None
     dirty: bool | None
+    step_code: str | None = None
     command: str
     suite_version: str
     data: dict[str, str] = Field(description="sha256 of what was read, by file or split")
@@ -129,6 +133,11 @@ class Provenance(_Part):
     ended: str
     attempts: Whole = 1
     train_from: str | None = Field(None, description="run whose train stage this one did not repeat and goes on from")
+
+    @property
+    def step_version(self) -> str | None:
+        """Equal where seconds of a step may be set against each other; None where no code is known."""
+        return self.step_code or self.commit
 
 
 class Record(_Part):
@@ -180,14 +189,15 @@ class Record(_Part):
     def to_json(self) -> str:
         """Readable in a diff: two-space indent, one curve point and one spectrum a line, a newline at the end.
 
-        Spectra, functions, throttling and the run that was gone on from stand in the records that have some, so that
-        the others are as they were before these.
+        Spectra, functions, throttling, the step's code and the run that was gone on from stand in the records that
+        have some, so that the others are as they were before these.
         """
         payload = self.model_dump(mode="json", by_alias=True)
         if payload["costs"] and payload["costs"]["throttled"] is None:
             del payload["costs"]["throttled"]
-        if payload["provenance"]["train_from"] is None:
-            del payload["provenance"]["train_from"]
+        for field in ("step_code", "train_from"):
+            if payload["provenance"][field] is None:
+                del payload["provenance"][field]
         points = payload.pop("curves")
         sampled = {field: payload.pop(field) for field in ("spectra", "functions")}
         text = json.dumps({**payload, "curves": []}, indent=2, ensure_ascii=False, allow_nan=False)

@@ -68,6 +68,7 @@ def _record(events: list[Event], starts: list[Event]) -> Record:
             "provenance": {
                 "commit": provenance.get("commit"),
                 "dirty": provenance.get("dirty"),
+                "step_code": provenance.get("step_code"),
                 "command": provenance.get("command", _UNKNOWN),
                 "suite_version": provenance.get("suite_version", _UNKNOWN),
                 "data": start["data"],

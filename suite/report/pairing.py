@@ -148,10 +148,9 @@ def _speed(records: Sequence[Record]) -> tuple[float, str, bool] | None:
 
 def _of_one_version(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[tuple[list[Record], list[Record]]]:
     """The runs of both sides that timed more than their warm-up, by version of the code, the latest first."""
-    by_commit = [_by_commit(record for record in side if timed(record)) for side in (ours, theirs)]
-    shared = by_commit[0].keys() & by_commit[1].keys()
-    for commit in sorted(shared, key=lambda key: max(r.provenance.ended for r in by_commit[0][key]), reverse=True):
-        yield by_commit[0][commit], by_commit[1][commit]
+    mine, base = (_by_version(record for record in side if timed(record)) for side in (ours, theirs))
+    for version in sorted(mine.keys() & base.keys(), key=lambda key: max(r.provenance.ended for r in mine[key]))[::-1]:
+        yield mine[version], base[version]
 
 
 def timed(record: Record) -> bool:
@@ -160,11 +159,11 @@ def timed(record: Record) -> bool:
     return took is not None and (took.seconds_per_epoch is None or took.epochs_timed > 1)
 
 
-def _by_commit(records: Iterable[Record]) -> dict[str, list[Record]]:
+def _by_version(records: Iterable[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        if record.provenance.commit is not None:
-            found[record.provenance.commit].append(record)
+        if record.provenance.step_version is not None:
+            found[record.provenance.step_version].append(record)
     return found
 
 

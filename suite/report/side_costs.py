@@ -36,7 +36,7 @@ class SideCosts:
     sure: bool
     kind: str
     device: str
-    commits: frozenset[str | None]
+    versions: frozenset[str | None]
     peak_of: str
     budget: Any
 
@@ -62,7 +62,7 @@ def side_costs(records: Sequence[Record]) -> SideCosts:
         sure=sure,
         kind=environments[0].device_kind if environments else "",
         device=device or "",
-        commits=frozenset(record.provenance.commit for record in counted or having),
+        versions=frozenset(record.provenance.step_version for record in counted or having),
         peak_of=peak.peak_source,
         budget=records[0].spec.get("recipe", {}).get("budget"),
     )
@@ -111,4 +111,4 @@ def _ratio(one: SideCosts, base: SideCosts, name: str) -> str:
     if not base.values[name]:
         return formatting.DASH
     ratio = f"{'' if one.sure and base.sure else '~'}{formatting.cost(one.values[name] / base.values[name])} x"
-    return ratio if one.commits & base.commits else f"{ratio}, other commit"
+    return ratio if one.versions & base.versions else f"{ratio}, other code"

@@ -15,7 +15,7 @@ import torch
 from fake_gpu import CUDA, FakeGpu
 
 from suite.measurement import environment as module
-from suite.measurement.environment import command_line, commit, environment
+from suite.measurement.environment import Revision, command_line, environment, revision
 from suite.measurement.nvml import Nvml
 
 
@@ -63,10 +63,10 @@ def test_the_command_without_the_folders_of_this_machine(arguments: list[str], s
 Git = Callable[..., str]
 
 
-def fresh_commit() -> tuple[str | None, bool | None]:
+def fresh() -> Revision:
     """What a new process would find: the answer is kept for the life of one."""
-    commit.cache_clear()
-    return commit()
+    revision.cache_clear()
+    return revision()
 
 
 @pytest.fixture
@@ -97,20 +97,40 @@ def test_a_checkout_tells_its_commit_and_changes_to_code_alone(checkout: Git, tm
     checkout("add", ".")
     checkout("commit", "-m", "first")
     head = checkout("rev-parse", "HEAD")
-    assert fresh_commit() == (head, False)
+    assert fresh()[:2] == (head, False)
     (tmp_path / "results" / "LEADERBOARD.md").write_text("new\n")
     (tmp_path / "scratch.txt").write_text("untracked\n")
-    assert fresh_commit() == (head, False), "results written by runs are no change of the code"
+    assert fresh()[:2] == (head, False), "results written by runs are no change of the code"
     (tmp_path / "suite" / "measurement" / "environment.py").write_text("other code\n")
-    assert fresh_commit() == (head, True)
+    assert fresh()[:2] == (head, True)
+
+
+def test_a_change_of_what_a_step_is_made_of_is_another_code_and_any_other_change_is_not(
+    checkout: Git, tmp_path: Path
+) -> None:
+    package = tmp_path / "suite"
+    before = fresh().step_code
+    assert before is not None
+    for name in ("report/table.py", "evaluation/rank.py", "cli.py", "models/notes.md"):
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text("changed\n")
+    assert fresh().step_code == before
+    seen = {before}
+    for name in ("kernels/lstm.cu", "models/heads/mixture.py", "training/loop.py", "data/batching.py", "stages.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("x = 1\n")
+        seen.add(str(fresh().step_code))
+    (package / "kernels" / "lstm.cu").rename(package / "kernels" / "lstm_a.cu")
+    seen.add(str(fresh().step_code))
+    assert len(seen) == 7
 
 
 def test_outside_a_checkout_the_commit_is_what_the_environment_says(
     checkout: Git, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fresh_commit() == (None, None)
+    assert fresh()[:2] == (None, None)
     monkeypatch.setenv("SUITE_COMMIT", "abc123")
-    assert fresh_commit() == ("abc123", None)
+    assert fresh()[:2] == ("abc123", None)
 
 
 def test_a_copy_inside_anothers_checkout_does_not_claim_its_commit(
@@ -121,10 +141,10 @@ def test_a_copy_inside_anothers_checkout_does_not_claim_its_commit(
     checkout("commit", "-m", "first")
     installed = tmp_path / "venv" / "suite" / "measurement" / "environment.py"
     monkeypatch.setattr(module, "__file__", str(installed))
-    assert fresh_commit() == (None, None)
+    assert fresh()[:2] == (None, None)
 
 
 def test_without_git_there_is_no_commit(checkout: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout("init")
     monkeypatch.setenv("PATH", "")
-    assert fresh_commit() == (None, None)
+    assert fresh()[:2] == (None, None)

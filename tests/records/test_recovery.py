@@ -40,6 +40,7 @@ def test_the_log_of_a_lost_run_is_imported(desk: Desk, stopped: Path) -> None:
         whole.curves,
     )
     assert found.provenance.command == whole.provenance.command
+    assert found.provenance.step_code == whole.provenance.step_code is not None
     assert found.provenance.data == whole.provenance.data
     assert found.costs is not None
     assert found.costs.seconds_per_epoch == found.curves[-1]["seconds"]

@@ -492,6 +492,10 @@ def test_costs_that_are_not_comparable() -> None:
     assert list(find(RATIO, Evidence.of([timed("mos-15", 30, **shared), timed("softmax", 10)]))) == []
     faster = only(RATIO, [timed("mos-15", 30, "a" * 40), timed("softmax", 10, "b" * 40)])
     assert (faster.outcome, faster.why) == (Outcome.OPEN, "times of different devices or versions of the code")
+    same_step = {"step_code": "5" * 64}
+    runs = [timed("mos-15", 30, "a" * 40), timed("softmax", 10, "b" * 40)]
+    alike = [r.model_copy(update={"provenance": r.provenance.model_copy(update=same_step)}) for r in runs]
+    assert only(RATIO, alike).outcome is Outcome.HOLDS, "commits that leave the training step alone are one version"
     elsewhere = only(RATIO, [timed("mos-15", 30), timed("softmax", 10, device="another")])
     assert elsewhere.outcome is Outcome.OPEN
     unsure = {"costs": {"exclusive": None}}

@@ -154,7 +154,7 @@ def test_a_cost_that_does_not_count_says_why(row: str, base: dict[str, Any], our
 def test_costs_of_another_version_of_the_code_say_so_and_absent_ones_too() -> None:
     one, two = make_record(), make_record(head="plif")
     later = two.model_copy(update={"provenance": two.provenance.model_copy(update={"commit": "1" * 40})})
-    assert cost_rows(sides([one], [later]))[0][-1] == "1.00 x, other commit"
+    assert cost_rows(sides([one], [later]))[0][-1] == "1.00 x, other code"
     assert cost_rows(sides([one], [two.model_copy(update={"costs": None})]))[0][-1] == "not measured"
     packed = make_record(costs={"packed": True})
     assert cost_rows(sides([packed], [one]))[0][1:] == ["(40.0)", "40.0", "packed"]

@@ -30,6 +30,8 @@ import time
 import warnings
 from typing import Any
 
+from suite.measurement.environment import Revision
+
 # Imported by torch and by us on their first use.
 _LATE = ["torch._dynamo", "torch._functorch.config", "numpy.random", "encodings.utf_8_sig"]
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -74,15 +76,15 @@ class Operations:
             raise OSError(self._errno, os.strerror(self._errno), *(named or (path,)))
 
 
-def _commit() -> tuple[None, None]:
+def _revision() -> Revision:
     """Instead of asking git, which takes longer than the rest of a trial."""
-    return None, None
+    return Revision(None, None, None)
 
 
 def _victim(order: dict[str, Any], said: tuple[int, int], counted: int) -> int:
     from suite import attempt, cli
 
-    attempt.commit = _commit  # type: ignore[assignment]
+    attempt.revision = _revision  # type: ignore[assignment]
     folder = os.path.realpath(order["folder"])
     os.chdir(folder)
     for number, descriptor in enumerate(said, 1):
