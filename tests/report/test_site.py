@@ -125,6 +125,7 @@ def test_marks_runs_and_commands_are_there_without_a_script(text: str) -> None:
         "the loss is nan at step 120 of epoch 3",
         "old ptb awd-lstm/softmax seed 1: version 1 of the task, stale: its file is at 2",
         "PLIF beats a softmax.",
+        "1 comparison: 1 for",
     ):
         assert words in said, words
     assert (

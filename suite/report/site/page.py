@@ -144,13 +144,14 @@ def _options(values: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _claims(judged: Sequence[Judged], published: Sequence[Published]) -> list[dict[str, Any]]:
-    text, papers, _, verdict = claims_columns(judged, published, counted)
+    text, papers, evidence, verdict = claims_columns(judged, published, counted)
     return [
         {
             "text": text.cells[place],
             "papers": papers.cells[place],
             "verdict": one.verdict,
             "rest": verdict.cells[place].removeprefix(one.verdict).lstrip(": "),
+            "evidence": evidence.cells[place],
             "note": one.claim.note,
             "findings": [_finding(finding) for finding in one.findings[:_MOST_FINDINGS]],
             "more": max(0, len(one.findings) - _MOST_FINDINGS),
