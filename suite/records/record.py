@@ -134,11 +134,6 @@ class Provenance(_Part):
     attempts: Whole = 1
     train_from: str | None = Field(None, description="run whose train stage this one did not repeat and goes on from")
 
-    @property
-    def step_version(self) -> str | None:
-        """Equal where seconds of a step may be set against each other; None where no code is known."""
-        return self.step_code or self.commit
-
 
 class Record(_Part):
     """One run, complete: what was asked, what came out, what it cost, where it ran."""
@@ -180,6 +175,12 @@ class Record(_Part):
     def name(self) -> str:
         """Short human name, the same as the spec's."""
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
+
+    @property
+    def step_version(self) -> tuple[str, str | None] | None:
+        """Code of a training step and torch's version: times compare where it is equal; None where no code is known."""
+        code = self.provenance.step_code or self.provenance.commit
+        return (code, self.environment.versions.get("torch") if self.environment else None) if code else None
 
     @property
     def train_curve(self) -> list[dict[str, float]]:

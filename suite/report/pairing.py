@@ -149,8 +149,8 @@ def _speed(records: Sequence[Record]) -> tuple[float, str, bool] | None:
 def _of_one_version(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[tuple[list[Record], list[Record]]]:
     """The runs of both sides that timed more than their warm-up, by version of the code, the latest first."""
     mine, base = (_by_version(record for record in side if timed(record)) for side in (ours, theirs))
-    for version in sorted(mine.keys() & base.keys(), key=lambda key: max(r.provenance.ended for r in mine[key]))[::-1]:
-        yield mine[version], base[version]
+    shared = [(mine[version], base[version]) for version in mine.keys() & base.keys()]
+    yield from sorted(shared, key=lambda both: max(r.provenance.ended for r in both[0]), reverse=True)
 
 
 def timed(record: Record) -> bool:
@@ -159,11 +159,11 @@ def timed(record: Record) -> bool:
     return took is not None and (took.seconds_per_epoch is None or took.epochs_timed > 1)
 
 
-def _by_version(records: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = defaultdict(list)
+def _by_version(records: Iterable[Record]) -> dict[tuple[str, str | None], list[Record]]:
+    found: dict[tuple[str, str | None], list[Record]] = defaultdict(list)
     for record in records:
-        if record.provenance.step_version is not None:
-            found[record.provenance.step_version].append(record)
+        if record.step_version is not None:
+            found[record.step_version].append(record)
     return found
 
 

@@ -71,18 +71,12 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 def _timed(cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[Cell, CellCosts]]:
     by_step = steps(records)
     alike = [(cell, by_step.get(step(cell.records[0]), [])) for cell in cells]
-    setups = {
-        (r.provenance.step_version, r.environment.device) for _, members in alike for r in members if r.environment
-    }
+    setups = {(r.step_version, r.environment.device) for _, members in alike for r in members if r.environment}
     best: list[tuple[Cell, CellCosts]] = []
     for version, device in sorted(setups, key=str):
         found = []
         for cell, members in alike:
-            same = [
-                r
-                for r in members
-                if (r.provenance.step_version, r.environment and r.environment.device) == (version, device)
-            ]
+            same = [r for r in members if r.environment and (r.step_version, r.environment.device) == (version, device)]
             took = costs(same, TRAINING)
             if took.seconds_per_epoch:
                 found.append((cell, took))

@@ -36,7 +36,7 @@ class SideCosts:
     sure: bool
     kind: str
     device: str
-    versions: frozenset[str | None]
+    versions: frozenset[tuple[str, str | None] | None]
     peak_of: str
     budget: Any
 
@@ -62,7 +62,7 @@ def side_costs(records: Sequence[Record]) -> SideCosts:
         sure=sure,
         kind=environments[0].device_kind if environments else "",
         device=device or "",
-        versions=frozenset(record.provenance.step_version for record in counted or having),
+        versions=frozenset(record.step_version for record in counted or having),
         peak_of=peak.peak_source,
         budget=records[0].spec.get("recipe", {}).get("budget"),
     )

@@ -496,6 +496,10 @@ def test_costs_that_are_not_comparable() -> None:
     runs = [timed("mos-15", 30, "a" * 40), timed("softmax", 10, "b" * 40)]
     alike = [r.model_copy(update={"provenance": r.provenance.model_copy(update=same_step)}) for r in runs]
     assert only(RATIO, alike).outcome is Outcome.HOLDS, "commits that leave the training step alone are one version"
+    assert alike[0].environment is not None
+    upgraded = alike[0].environment.model_copy(update={"versions": {"torch": "9.0"}})
+    newer = [alike[0].model_copy(update={"environment": upgraded}), alike[1]]
+    assert only(RATIO, newer).outcome is Outcome.OPEN, "another torch is another step"
     elsewhere = only(RATIO, [timed("mos-15", 30), timed("softmax", 10, device="another")])
     assert elsewhere.outcome is Outcome.OPEN
     unsure = {"costs": {"exclusive": None}}
