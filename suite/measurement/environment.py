@@ -19,9 +19,12 @@ from suite.measurement.nvml import Nvml
 from suite.records.record import Environment
 
 _PACKAGES = ("torch", "numpy", "mlflow", "pandas", "triton")
-# What a training step is made of, in the package: rooms, and the one module between them.
-_STEP = ("data/**/*", "kernels/**/*", "measurement/**/*", "models/**/*", "training/**/*", "stages.py")
-_SOURCES = (".py", ".cu")
+# Where a training step's time comes from, in the package: its batches, what computes on them, and what reads the clock
+# and the meters meanwhile. Reading corpora, evaluating and reporting are not among it.
+_STEP = (
+    "attempt.py", "stages.py", "data/batching.py", "data/streamed.py", "kernels/*.py", "kernels/*.cu",
+    "measurement/clock.py", "measurement/energy.py", "measurement/meters.py", "models/**/*.py", "training/*.py",
+)  # fmt: skip
 
 
 def _processor() -> str:
@@ -98,14 +101,19 @@ def revision() -> Revision:
     return Revision(head.strip(), bool(changes.strip()) if changes is not None else None, _step_code())
 
 
-def _step_code() -> str:
-    """sha256 over names and bytes: two runs of one digest differ in no line that a step's time could come from."""
+def _step_code() -> str | None:
+    """sha256 over names and bytes of the sources; None where they cannot be read, as in an archive."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for path in sorted({path for part in _STEP for path in package.glob(part) if path.suffix in _SOURCES}):
-        digest.update(f"{path.relative_to(package).as_posix()} {path.stat().st_size}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    try:
+        # A name with a dot before it is an editor's.
+        sources = {path for part in _STEP for path in package.glob(part) if not path.name.startswith(".")}
+        for path in sorted(sources):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    except OSError:
+        return None
+    return digest.hexdigest() if sources else None
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -123,43 +123,36 @@ def _p_value(question: Question) -> Answer | None:
     records = cell.records + other.records
     if p is None:
         return Answer(Summary(1), Verdict.SINGLE_RUN, records)
-    printed = question.number.values.get(f"{question.split}.{metric}")
-    theirs = Found(
-        significant=question.value.value < SIGNIFICANT,
-        gain=_published_gain(question, metric),
-        seeds=printed.n if printed else None,
-    )
     gain = difference(base, mine)
-    return Answer(Summary(gain.n, p), same_finding(gain, theirs), records)
+    theirs = question.value.value < SIGNIFICANT, _published_gain(question, metric), question.value.n
+    return Answer(Summary(gain.n, p), same_finding(gain, *theirs), records)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a source found of a difference: whether it is significant, the gain and the seeds where it prints them."""
+def same_finding(gain: Summary, significant: bool, theirs: float | None, seeds: int | None) -> Verdict:
+    """Whether our gain over a reference, with its interval, says what a source found.
 
-    significant: bool
-    gain: float | None = None
-    seeds: int | None = None
-
-
-def same_finding(gain: Summary, theirs: Found) -> Verdict:
-    """Whether our gain over a reference, with its interval, positive for better, says what a source found.
-
-    * We find a difference: reproduced where theirs is significant and of the same sign (ours where they do not print
-      it), else better or worse.
-    * We find none, and neither do they: reproduced with as many seeds as theirs; fewer would have seen less.
-    * We find none where they do: better or worse where our interval leaves their gain out.
+    * Both find a difference of one sign: reproduced.
+    * Neither finds one: reproduced with as many seeds as theirs; fewer would have seen less.
+    * One finds one that the other does not, or of the other sign: better or worse where our interval leaves their gain
+      out, ours lying above or below it.
     * Inconclusive otherwise.
+
+    Args:
+        gain: ours, positive for better, of two seeds a side or more.
+        significant: whether theirs is.
+        theirs: their gain; None where they do not print it: a significant one then has the sign of ours.
+        seeds: how many theirs is of; None where they do not say.
     """
-    low, high = gain.low or 0.0, gain.high or 0.0
-    if low > 0 or high < 0:
-        same = theirs.significant and (theirs.gain is None or (theirs.gain > 0) == (low > 0))
-        return Verdict.REPRODUCED if same else Verdict.BETTER if low > 0 else Verdict.WORSE
-    if not theirs.significant:
-        return Verdict.REPRODUCED if theirs.seeds and gain.n >= theirs.seeds else Verdict.INCONCLUSIVE
-    if theirs.gain is None or low <= theirs.gain <= high:
+    if gain.low is None or gain.high is None:
+        return Verdict.SINGLE_RUN
+    found = gain.low > 0 or gain.high < 0
+    if found and significant and (theirs is None or (theirs > 0) == (gain.low > 0)):
+        return Verdict.REPRODUCED
+    if not found and not significant:
+        return Verdict.REPRODUCED if seeds and gain.n >= seeds else Verdict.INCONCLUSIVE
+    if theirs is None or gain.low <= theirs <= gain.high:
         return Verdict.INCONCLUSIVE
-    return Verdict.WORSE if theirs.gain > high else Verdict.BETTER
+    return Verdict.BETTER if theirs < gain.low else Verdict.WORSE
 
 
 def _published_gain(question: Question, metric: str) -> float | None:

@@ -20,10 +20,11 @@ from suite.report.rows import Section, Sources, status
 OTHERS_CAPTION = (
     "Ours to a gain is the softmax's mean minus the head's ± its standard error, judged by Welch's interval; p is "
     f"Welch's, and reproduced where both sides find the same head better at {SIGNIFICANT:.2g}, or neither finds a "
-    "difference and ours has as many seeds; a slow-down is time over the softmax's; a correlation is over the points "
-    "of our grid, judged by Fisher's interval. An effective rank is the least that leaves out at most that fraction of "
-    "the squared singular values. Train perplexity is that of the last epoch's steps, dropout and all, without the "
-    "terms added to the loss. Different: beyond the margin, of a value that is neither good nor bad."
+    "difference and ours has as many seeds, better or worse where one side finds what the other does not and our "
+    "interval leaves their difference out, else inconclusive; a slow-down is time over the softmax's; a correlation is "
+    "over the points of our grid, judged by Fisher's interval. An effective rank is the least that leaves out at most "
+    "that fraction of the squared singular values. Train perplexity is that of the last epoch's steps, dropout and "
+    "all, without the terms added to the loss. Different: beyond the margin, of a value that is neither good nor bad."
 )
 # The papers' rank is by Press' threshold, all in float32; ours by that name is counted at numpy's in float64.
 _OUR_NAMES = {"rank": ("rank_press_float32", "rank_press"), "pairwise_kld": ("pairwise_kl",)}

@@ -71,9 +71,10 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 def _timed(cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[Cell, CellCosts]]:
     by_step = steps(records)
     alike = [(cell, by_step.get(step(cell.records[0]), [])) for cell in cells]
-    setups = {(r.step_version, r.environment.device) for _, members in alike for r in members if r.environment}
+    runs = sorted((r for _, members in alike for r in members), key=lambda r: r.provenance.ended, reverse=True)
     best: list[tuple[Cell, CellCosts]] = []
-    for version, device in sorted(setups, key=str):
+    # The latest first: of two that time as many cells it stands, as it does in the tables.
+    for version, device in dict.fromkeys((r.step_version, r.environment.device) for r in runs if r.environment):
         found = []
         for cell, members in alike:
             same = [r for r in members if r.environment and (r.step_version, r.environment.device) == (version, device)]

@@ -17,7 +17,9 @@ from suite.report.sides import Side, ranges
 
 _SPLITS = ("valid", "test")
 # Of what surrounds the run, what may explain a difference; times and commands always differ.
-_SURROUNDINGS = ("environment.", "provenance.commit", "provenance.dirty", "provenance.suite_version")
+_SURROUNDINGS = (
+    "environment.", "provenance.commit", "provenance.dirty", "provenance.step_code", "provenance.suite_version",
+)  # fmt: skip
 _METRICS = (
     "Differences are paired: over the seeds that both sides have, the mean with Student's 95 % interval, and their "
     "number.\nUnpaired: no seed is shared; the difference of the means with Welch's interval."
@@ -86,7 +88,8 @@ def _surroundings(sides: Sequence[Side]) -> list[list[str]]:
     rows = []
     for name in names:
         if name.startswith(_SURROUNDINGS):
-            said = [_short(side, name) if name == "provenance.commit" else side.said(name) for side in sides]
+            digest = name in ("provenance.commit", "provenance.step_code")
+            said = [_short(side, name) if digest else side.said(name) for side in sides]
             if len(set(said)) > 1:
                 rows.append([name.split(".", 1)[1], *said])
     return rows

@@ -109,11 +109,15 @@ def test_a_change_of_what_a_step_is_made_of_is_another_code_and_any_other_change
     checkout: Git, tmp_path: Path
 ) -> None:
     package = tmp_path / "suite"
+    assert fresh().step_code is None, "of no sources, as in an archive, nothing is known"
+    (package / "attempt.py").write_text("x = 1\n")
     before = fresh().step_code
     assert before is not None
-    for name in ("report/table.py", "evaluation/rank.py", "cli.py", "models/notes.md"):
+    others = ("report/table.py", "evaluation/rank.py", "cli.py", "models/notes.md", "data/corpora.py")
+    for name in others:
         (package / name).parent.mkdir(exist_ok=True)
         (package / name).write_text("changed\n")
+    (package / "models" / ".#editing.py").symlink_to("nowhere")
     assert fresh().step_code == before
     seen = {before}
     for name in ("kernels/lstm.cu", "models/heads/mixture.py", "training/loop.py", "data/batching.py", "stages.py"):
@@ -123,6 +127,8 @@ def test_a_change_of_what_a_step_is_made_of_is_another_code_and_any_other_change
     (package / "kernels" / "lstm.cu").rename(package / "kernels" / "lstm_a.cu")
     seen.add(str(fresh().step_code))
     assert len(seen) == 7
+    (package / "training" / "lost.py").symlink_to("nowhere")
+    assert fresh().step_code is None
 
 
 def test_outside_a_checkout_the_commit_is_what_the_environment_says(

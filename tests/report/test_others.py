@@ -93,6 +93,7 @@ def test_a_softmax_that_is_not_alike_answers_no_gain(apart: dict[str, Any]) -> N
         ((57.1, 57.0, 57.3), 1e-5, 56.9, "inconclusive"),  # as large a gain may be there
         ((57.1, 57.0, 57.3), 1e-5, 57.6, "better"),  # nor its loss
         ((56.0, 56.1, 55.9), 0.39, 57.05, "better"),
+        ((56.0, 56.1, 55.9), 0.39, 55.95, "inconclusive"),  # as large a gain, which theirs could not tell from none
         ((59.0, 59.1, 58.9), 1e-5, 56.8, "worse"),  # significant the other way round
         ((59.0, 59.1, 58.9), 1e-5, 58.0, "reproduced"),
     ],
@@ -100,7 +101,7 @@ def test_a_softmax_that_is_not_alike_answers_no_gain(apart: dict[str, Any]) -> N
 def test_two_p_values_agree_where_their_differences_do(
     ours: Sequence[float], printed: float, theirs: float, verdict: str
 ) -> None:
-    published = number(values={"test.ppl": Value(theirs, n=3), "test.ppl_p_value": Value(printed)})
+    published = number(values={"test.ppl": Value(theirs), "test.ppl_p_value": Value(printed, n=3)})
     base = number("softmax", values={"test.ppl": Value(57.08)})
     row = only([*seeds(SOFTMAX, head="softmax"), *seeds(ours, head="plif")], published, base)
     expected = stats.ttest_ind(ours, SOFTMAX, equal_var=False).pvalue
@@ -111,7 +112,7 @@ def test_two_p_values_agree_where_their_differences_do(
 
 def test_fewer_seeds_that_show_nothing_do_not_reproduce_that_there_is_nothing() -> None:
     for theirs, verdict in ((3, "reproduced"), (4, "inconclusive"), (None, "inconclusive")):
-        published = number(values={"test.ppl": Value(57.05, n=theirs), "test.ppl_p_value": Value(0.392)})
+        published = number(values={"test.ppl": Value(57.05), "test.ppl_p_value": Value(0.392, n=theirs)})
         row = only([*seeds(SOFTMAX, head="softmax"), *seeds((57.1, 57.0, 57.3), head="plif")], published)
         assert str(row.values[0][3]) == verdict
 
