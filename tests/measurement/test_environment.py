@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,7 @@ def fresh() -> Revision:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Git]:
     """A repository that looks like the suite's own, and git in it."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -89,7 +89,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
         )
         return done.stdout.strip()
 
-    return git
+    yield git
+    # What was found there is of no process after this.
+    revision.cache_clear()
 
 
 def test_a_checkout_tells_its_commit_and_changes_to_code_alone(checkout: Git, tmp_path: Path) -> None:
