@@ -177,10 +177,11 @@ class Record(_Part):
         return f"{self.task.name} {self.labels.dataset} {self.labels.method} seed {self.seed}"
 
     @property
-    def step_version(self) -> tuple[str, str | None] | None:
+    def step_version(self) -> str | None:
         """Code of a training step and torch's version: times compare where it is equal; None where no code is known."""
         code = self.provenance.step_code or self.provenance.commit
-        return (code, self.environment.versions.get("torch") if self.environment else None) if code else None
+        torch = self.environment.versions.get("torch") if self.environment else None
+        return f"{code} with torch {torch}" if code else None
 
     @property
     def train_curve(self) -> list[dict[str, float]]:

@@ -10,6 +10,7 @@ from suite.records.record import Record
 from suite.report import formatting
 from suite.report.columns import Column, link_cell, short_keys
 from suite.report.compare import Summary, Verdict
+from suite.report.derived import P_VALUE
 from suite.report.effective import EFFECTIVE, FRACTIONS
 from suite.report.leaderboard import Leaderboard
 from suite.report.table import render_table
@@ -24,7 +25,6 @@ _TITLES = {
     "seconds_per_epoch": "s/epoch",
     "gpu_peak_mib": "peak MiB",
 }
-_P_VALUE = "_p_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ def _metric(one: Answered) -> str:
 
 def _what(one: Answered) -> str:
     split, metric = one.name.split(".", 1)
-    if metric.endswith(_P_VALUE):
-        scored = formatting.metric_title(metric.removesuffix(_P_VALUE))
+    if metric.endswith(P_VALUE):
+        scored = formatting.metric_title(metric.removesuffix(P_VALUE))
         return f"{split} {scored}, p against {one.number.reference.removeprefix(one.number.encoder + '/')}"
     title = _TITLES.get(metric) or formatting.metric_title(metric)
     # An epoch's time and memory are of the training split, and of no other.
@@ -108,7 +108,7 @@ def _what(one: Answered) -> str:
 
 def _difference(one: Answered) -> str:
     # Of the same effect, more seeds have another p-value.
-    if one.ours.mean is None or one.name.endswith(_P_VALUE):
+    if one.ours.mean is None or one.name.endswith(P_VALUE):
         return formatting.DASH
     # A gain is a difference itself, and nothing is so many percent of zero.
     if one.name.endswith("_gain") or not one.theirs.value:

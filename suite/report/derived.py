@@ -23,6 +23,8 @@ from suite.report.pairing import Apart, alike, matches, nearest, time_ratio
 
 # The points of the grid of generalised sigsoftmax; the single best point of a table goes by the name gss.
 _GRID = ("gss(*",)
+# How the name of a p-value ends.
+P_VALUE = "_p_value"
 _RANKS = ("rank_press_float32", "rank_press", "rank")
 
 
@@ -115,17 +117,13 @@ def _p_value(question: Question) -> Answer | None:
     if pair is None:
         return None
     cell, other = pair
-    metric = question.metric.removesuffix("_p_value")
+    metric = question.metric.removesuffix(P_VALUE)
     mine, base = cell.values(question.split, metric), other.values(question.split, metric)
     if not mine or not base:
         return None
-    p = p_value(mine, base)
-    records = cell.records + other.records
-    if p is None:
-        return Answer(Summary(1), Verdict.SINGLE_RUN, records)
     gain = difference(base, mine)
     theirs = question.value.value < SIGNIFICANT, _published_gain(question, metric), question.value.n
-    return Answer(Summary(gain.n, p), same_finding(gain, *theirs), records)
+    return Answer(Summary(gain.n, p_value(mine, base)), same_finding(gain, *theirs), cell.records + other.records)
 
 
 def same_finding(gain: Summary, significant: bool, theirs: float | None, seeds: int | None) -> Verdict:
@@ -138,7 +136,7 @@ def same_finding(gain: Summary, significant: bool, theirs: float | None, seeds: 
     * Inconclusive otherwise.
 
     Args:
-        gain: ours, positive for better, of two seeds a side or more.
+        gain: ours, positive for better; without two seeds a side it has no interval, and the verdict is single run.
         significant: whether theirs is.
         theirs: their gain; None where they do not print it: a significant one then has the sign of ours.
         seeds: how many theirs is of; None where they do not say.
@@ -206,7 +204,7 @@ def without_side(said: Verdict) -> Verdict:
 # no answer.
 _KINDS: Mapping[str, Callable[[Question], Answer | None]] = {
     "_gain": _gain,
-    "_p_value": _p_value,
+    P_VALUE: _p_value,
     "slowdown": _slowdown,
     "_correlation": _correlation,
     "_correlation_without_outliers": lambda question: None,

@@ -159,8 +159,8 @@ def timed(record: Record) -> bool:
     return took is not None and (took.seconds_per_epoch is None or took.epochs_timed > 1)
 
 
-def _by_version(records: Iterable[Record]) -> dict[tuple[str, str | None], list[Record]]:
-    found: dict[tuple[str, str | None], list[Record]] = defaultdict(list)
+def _by_version(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.step_version is not None:
             found[record.step_version].append(record)

@@ -36,7 +36,7 @@ class SideCosts:
     sure: bool
     kind: str
     device: str
-    versions: frozenset[tuple[str, str | None] | None]
+    versions: frozenset[str | None]
     peak_of: str
     budget: Any
 
