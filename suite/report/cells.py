@@ -58,8 +58,10 @@ class CellCosts:
     """Costs of a cell on one device, over runs that had the machine alone; None where nothing was measured.
 
     ``seconds_per_epoch`` and ``joules_per_epoch`` are medians over runs, ``peak_mib`` their maximum and ``peak_source``
-    says of what. ``exclusive`` is False when no run could tell whether it was alone. ``other_devices`` counts the
-    cell's devices besides ``device``, and ``records`` are the runs that counted.
+    says of what. ``allocated_mib`` is the highest peak of the GPU's allocator, of runs that went no further than the
+    stage: without what it keeps reserved and what the device's context takes. ``exclusive`` is False when no run could
+    tell whether it was alone. ``other_devices`` counts the cell's devices besides ``device``, and ``records`` are the
+    runs that counted.
     """
 
     device: str | None = None
@@ -68,6 +70,7 @@ class CellCosts:
     joules_per_epoch: float | None = None
     peak_mib: float | None = None
     peak_source: str = ""
+    allocated_mib: float | None = None
     exclusive: bool = False
     records: tuple[Record, ...] = ()
 
@@ -214,6 +217,7 @@ def costs(records: Sequence[Record], stage: str | None = None) -> CellCosts:
         joules_per_epoch=_median(one.joules_per_epoch for one in took),
         peak_mib=max(peaks[source]) if source else None,
         peak_source=source,
+        allocated_mib=max(filter(None, (_allocated(record, stage) for record in counted)), default=None),
         exclusive=sure,
         records=tuple(counted),
     )
@@ -241,8 +245,15 @@ def _peak(record: Record, stage: str | None) -> tuple[str, float] | None:
         return None
     if stage in costs.stage_peaks_mib:
         return kind, costs.stage_peaks_mib[stage]
-    followed = stage in [one["name"] for one in record.spec.get("stages", ())][:-1]
-    return kind + (_LATER if followed else ""), peak
+    return kind + (_LATER if _followed(record, stage) else ""), peak
+
+
+def _allocated(record: Record, stage: str | None) -> float | None:
+    return record.costs.allocator_peak_mib if record.costs and not _followed(record, stage) else None
+
+
+def _followed(record: Record, stage: str | None) -> bool:
+    return stage in [one["name"] for one in record.spec.get("stages", ())][:-1]
 
 
 def had_machine(record: Record) -> bool:

@@ -21,6 +21,7 @@ _ROWS: Mapping[str, Callable[[Costs], float | None]] = {
     "joules in all": lambda took: took.energy_joules,
 }
 _PEAK = "peak MiB"
+_ALLOCATED = "allocated MiB"
 _OF_THE_BUDGET = ("seconds of training", "seconds in all", "joules in all")
 
 
@@ -55,6 +56,8 @@ def side_costs(records: Sequence[Record]) -> SideCosts:
     peak = costs(records)
     if peak.peak_mib is not None:
         values[_PEAK] = peak.peak_mib
+    if peak.allocated_mib is not None:
+        values[_ALLOCATED] = peak.allocated_mib
     environments = [r.environment for r in counted or having or records if r.environment]
     return SideCosts(
         values=values,
@@ -78,7 +81,7 @@ def cost_rows(sides: Sequence[Side]) -> list[list[str]]:
     """A row a cost: its name, the value of every side, and the ratio of every side but the first to the first."""
     took = [side_costs(side.records) for side in sides]
     rows = []
-    for name in (*_ROWS, _PEAK):
+    for name in (*_ROWS, _PEAK, _ALLOCATED):
         if not any(name in one.values for one in took):
             continue
         values = [_value(one, name) for one in took]

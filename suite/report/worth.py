@@ -25,9 +25,11 @@ WORTH_CAPTION = (
     "several sizes of an encoder side by side, on another size, named beside its parameters): the difference of the "
     "means over seeds with Welch's 95 % interval, and seconds an epoch, its energy where a GPU counted it, and peak "
     "memory of training relative to the softmax, from runs alone on the machine, of one version of the code, on one "
-    "device; ~ where none could tell. Better: the whole interval lies on the good side of zero. Worth it: better, and "
-    f"training takes at most {FREE:g} times as long, or the gain is at least {100 * GAIN_A_DOUBLING:g} % of the "
-    "softmax's value for each doubling of the time. No gain shown: the interval holds zero."
+    "device; ~ where none could tell. Memory is what NVML counts, with all that the allocator keeps reserved; "
+    "allocated is the peak of what it had given out. Better: the whole interval lies on the good side of zero. Worth "
+    f"it: better, and training takes at most {FREE:g} times as long, or the gain is at least "
+    f"{100 * GAIN_A_DOUBLING:g} % of the softmax's value for each doubling of the time. No gain shown: the interval "
+    "holds zero."
 )
 
 
@@ -46,6 +48,7 @@ class Worth:
     seconds: float | None
     joules: float | None = None
     memory: float | None = None
+    allocated: float | None = None
     timed: tuple[Record, ...] = ()
     sure: bool = True
 
@@ -89,17 +92,18 @@ def worths(cells: Sequence[Cell], records: Sequence[Record], apart: Apart | None
         if metric is None:
             continue
         both = cost_pair(timed.get(step(cell.records[0]), []), timed.get(step(base.records[0]), []))
-        seconds = joules = memory = None
+        seconds = joules = memory = allocated = None
         if both:
             mine, theirs = both
             seconds = _over(mine.seconds_per_epoch, theirs.seconds_per_epoch)
             joules = _over(mine.joules_per_epoch, theirs.joules_per_epoch)
             if mine.peak_source == theirs.peak_source:
                 memory = _over(mine.own_peak_mib, theirs.own_peak_mib)
+            allocated = _over(mine.allocated_mib, theirs.allocated_mib)
         change = difference(values(cell, metric), values(base, metric)) if cell.key.of_quality else Summary(0)
         sure = both is None or (both[0].exclusive and both[1].exclusive)
         behind = () if both is None else (*both[0].records, *both[1].records)
-        found.append(Worth(cell, base, metric, change, seconds, joules, memory, behind, sure))
+        found.append(Worth(cell, base, metric, change, seconds, joules, memory, allocated, behind, sure))
     return sorted(found, key=lambda one: (one.cell.key, one.change.mean or 0.0, one.cell.method))
 
 
@@ -178,6 +182,7 @@ def _columns(found: Sequence[Worth], records: str | None) -> list[Column]:
         column("time", [_times(one.seconds, one.sure) for one in found]),
         column("energy", [_times(one.joules, one.sure) for one in found]),
         column("memory", [_times(one.memory, one.sure) for one in found]),
+        column("allocated", [_times(one.allocated, one.sure) for one in found]),
         column("verdict", [one.verdict for one in found], right=False),
     ]
     named = [Column(title, cells, markdown=cells) for title, cells in links.items()]

@@ -116,13 +116,18 @@ def test_packed_runs_give_quality_and_short_runs_alone_give_costs() -> None:
         for seed in (1, 2)
     ]
     alone = [
-        make_record(head=head, scope="short", seed=7, costs={"seconds_per_epoch": seconds, "gpu_peak_mib": mib})
-        for head, seconds, mib in (("softmax", 2.0, 1000.0), ("mos-15", 3.0, 1500.0))
+        make_record(
+            head=head,
+            scope="short",
+            seed=7,
+            costs={"seconds_per_epoch": seconds, "gpu_peak_mib": mib, "allocator_peak_mib": allocated},
+        )
+        for head, seconds, mib, allocated in (("softmax", 2.0, 1000.0, 300.0), ("mos-15", 3.0, 1500.0, 600.0))
     ]
     (without,) = worths(group(packed), packed)
-    assert (without.seconds, without.memory) == (None, None)
+    assert (without.seconds, without.memory, without.allocated) == (None, None, None)
     (found,) = worths(group(packed), [*packed, *alone])
-    assert (found.seconds, found.memory, found.change.n) == (1.5, 1.5, 2)
+    assert (found.seconds, found.memory, found.allocated, found.change.n) == (1.5, 1.5, 2.0, 2)
     # A smoke run, and one of another batch size, cost something else.
     other: dict[str, Any] = {"recipe": {"batch_size": 80}}
     for fields in ({"scope": "smoke"}, other):
@@ -155,7 +160,7 @@ def test_runs_for_the_clock_have_costs_alone() -> None:
     assert (found.seconds, found.joules, found.verdict, found.change) == (1.5, 1.75, "costs alone", Summary(0))
     text = worth_markdown([found])
     assert "56.00" not in text
-    assert "|   time |   energy |   memory |" in text
+    assert "|   time |   energy |   memory |   allocated |" in text
     assert "### ptb · cost · train (for the clock)\n" in text
 
 
@@ -176,7 +181,7 @@ def test_the_memory_of_training_is_that_of_no_later_stage() -> None:
     for stages, memory in ((both, None), (one, 1.0)):
         records = [make_record(head=head, stages=stages) for head in ("softmax", "plif")]
         (found,) = (one for one in worths(group(records), records) if one.cell.key.stage == "train")
-        assert (found.memory, found.seconds) == (memory, 1.0)
+        assert (found.memory, found.allocated, found.seconds) == (memory, memory, 1.0)
 
 
 def test_runs_about_the_optimiser_say_nothing_of_worth() -> None:
