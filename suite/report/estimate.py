@@ -63,11 +63,11 @@ class Figure:
 class Estimator:
     """Tells the time of a run by its like.
 
-    The rule: a finished run that differs in the seed alone tells the total (those of the newest commit; the median).
-    Else a run takes its epochs, those of finetuning included, at the time of an epoch of the likest run, newest first;
-    a validation each time it validates, at what evaluating took that run by validation (so stages that only measure
-    count as far as that run had them); and that run's setting up. A run is like another of the same dataset, batch,
-    time steps and
+    The rule: a finished run that differs in the seed alone tells the total (those of the newest version of a training
+    step; the median). Else a run takes its epochs, those of finetuning included, at the time of an epoch of the likest
+    run, newest first; a validation each time it validates, at what evaluating took that run by validation (so stages
+    that only measure count as far as that run had them); and that run's setting up. A run is like another of the same
+    dataset, batch, time steps and
 
     - the same encoder sizes, head and arithmetic of recurrence and head; else
     - another of the reduced arithmetics, or another function on the logits but the monotonic network: rough; else
@@ -112,8 +112,8 @@ class Estimator:
             return None
         packed = all(record.costs and record.costs.packed for record in runs)
         runs = [record for record in runs if packed or not (record.costs and record.costs.packed)]
-        commit = max(runs, key=lambda record: record.provenance.started).provenance.commit
-        totals = [r.costs.seconds["total"] for r in runs if r.costs and r.provenance.commit == commit]
+        version = max(runs, key=lambda record: record.provenance.started).step_version
+        totals = [r.costs.seconds["total"] for r in runs if r.costs and r.step_version == version]
         return Estimate(statistics.median(totals), rough=packed, at_most=packed)
 
     def _alike(self, identity: Mapping[str, Any], without: Container[str]) -> Estimate | None:

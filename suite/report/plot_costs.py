@@ -45,7 +45,7 @@ def quality_against_cost(cells: Sequence[Cell], records: Sequence[Record]) -> It
     """One figure a language, protocol and stage, one point a cell: mean and interval by seconds and by memory.
 
     Costs come from runs alone on the machine, of one device and one version of the code: those that time the most
-    cells. Peaks are shown where two cells or more have one of the same source.
+    cells. Peaks are shown where two cells or more have one of the same source: the allocator's where all have it.
     """
     for key in dict.fromkeys(cell.key for cell in cells if cell.key.of_heads):
         here = [cell for cell in cells if cell.key == key]
@@ -86,19 +86,17 @@ def _timed(cells: Sequence[Cell], records: Sequence[Record]) -> list[tuple[Cell,
 
 
 def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]]) -> Figure:
-    sources = [took.peak_source for _, took in timed if took.own_peak_mib is not None]
-    source = max(sorted(set(sources)), key=sources.count, default="")
+    source, peaks = _peaks([took for _, took in timed])
     points = []
-    for cell, took in timed:
+    for (cell, took), peak in zip(timed, peaks, strict=True):
         apart = f" ({'; '.join(cell.difference)})" if cell.difference else ""
-        peak = took.own_peak_mib if took.peak_source == source else None
         quality = summarize(values(cell, metric)) if key.of_quality else summarize([] if peak is None else [peak])
         points.append(Point(f"{cell.method}{apart}", quality, took.seconds_per_epoch or 0.0, peak))
     points = sorted((p for p in points if p.quality.n), key=lambda point: (point.seconds, point.name))
     memory = f"peak of memory, MiB ({source})"
     if key.of_quality:
         what, title = metric, f"{formatting.metric_title(metric)}, mean and 95 % interval"
-        beaten, with_memory = "is as good and as cheap (Pareto)", sources.count(source) > 1
+        beaten, with_memory = "is as good and as cheap (Pareto)", sum(peak is not None for peak in peaks) > 1
     else:
         what, title, beaten, with_memory = "peak MiB", memory, "takes as little of both", False
     figure = new_figure(9.6 if with_memory else 7.2, 0.24 * max(0, len(points) - 8) + 4.6)
@@ -117,6 +115,18 @@ def _figure(key: SectionKey, metric: str, timed: Sequence[tuple[Cell, CellCosts]
     best = [points[index].name for index in front([(point.seconds, point.mean) for point in points])]
     figure.set_label(costs_sentence(" · ".join(key), what, [(p.name, p.mean, p.seconds) for p in points], best))
     return figure
+
+
+def _peaks(took: Sequence[CellCosts]) -> tuple[str, list[float | None]]:
+    """Of what the peaks of memory are, in words, and one a cell; None where it has none of that source.
+
+    NVML counts what the allocator keeps reserved, by which a softmax may hold as much as a mixture that needs more.
+    """
+    if all(one.allocated_mib is not None for one in took):
+        return "allocator", [one.allocated_mib for one in took]
+    sources = [one.peak_source for one in took if one.own_peak_mib is not None]
+    source = max(sorted(set(sources)), key=sources.count, default="")
+    return source, [one.own_peak_mib if one.peak_source == source else None for one in took]
 
 
 def _span(points: Sequence[Point]) -> tuple[float, float]:

@@ -79,11 +79,14 @@ def told(records: list[Record], done: Record | None = None, **of: Any) -> tuple[
     return None if found is None else (round(found.seconds, 9), found.marks)
 
 
-def test_a_run_of_another_seed_tells_the_total_that_of_the_newest_commit() -> None:
+def test_a_run_of_another_seed_tells_the_total_that_of_the_newest_step() -> None:
     old, new = record(9.0, task="new", total=500.0, day=1), record(1.0, task="new", total=70.0, day=2)
     assert told([record(50.0, day=3), new, old]) == (70.0, "")
     newest = new.model_copy(update={"run_key": "f" * 64, "costs": record(1.0, total=90.0).costs})
     assert told([newest, new, old]) == (80.0, "")
+    step = {"step_code": "5" * 64}
+    alike = [one.model_copy(update={"provenance": one.provenance.model_copy(update=step)}) for one in (new, old)]
+    assert told(alike) == (285.0, ""), "another commit of the same training step"
     packed = record(1.0, task="new", total=300.0, day=4, costs=PACKED)
     assert told([packed, new]) == (70.0, "")
     assert told([packed]) == (300.0, "~≤")
