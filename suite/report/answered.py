@@ -78,7 +78,7 @@ def answered_markdown(rows: Iterable[Answered]) -> str:
         column("published", (formatting.published_value(one.theirs, _metric(one)) for one in found), True),
         column("ours", (formatting.summary(one.ours, _metric(one)) for one in found), True),
         column("difference", (_difference(one) for one in found), True),
-        column("verdict", (one.verdict for one in found)),
+        column("verdict", (_verdict(one) for one in found)),
         column("source", (formatting.source(one.number) for one in found)),
         replace(
             column("record", (short_keys(one.records) for one in found)),
@@ -104,6 +104,13 @@ def _what(one: Answered) -> str:
     title = _TITLES.get(metric) or formatting.metric_title(metric)
     # An epoch's time and memory are of the training split, and of no other.
     return title if split == "train" and metric in _TITLES else f"{split} {title}"
+
+
+def _verdict(one: Answered) -> str:
+    """With the margin in brackets where the value has its own and an interval was set against it."""
+    if one.theirs.margin is None or one.verdict is Verdict.SINGLE_RUN:
+        return one.verdict
+    return f"{one.verdict} (± {one.theirs.margin * abs(one.theirs.value):.2g})"
 
 
 def _difference(one: Answered) -> str:

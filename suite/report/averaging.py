@@ -18,7 +18,8 @@ NON_MONOTONE = "the non-monotone trigger"
 AVERAGING_CAPTION = (
     "One run keeps several running averages of its weights, each begun at another epoch (or by the non-monotone "
     "trigger), and none of them changes the run: what they differ by on test is the start of averaging alone. Mean ± "
-    "standard deviation (number of seeds); raw is the last iterate, not averaged. Published: what sources print of "
+    "standard deviation (number of seeds); raw is the last iterate, not averaged; lowest is of the starts that every "
+    "seed reached. Published: what sources print of "
     "runs whose own average began there; where a recipe scales the learning rate otherwise once it averages, the "
     "iterates of such a run part from ours."
 )
@@ -129,8 +130,9 @@ def _shown(by_seed: dict[int, float], metric: str) -> str:
 
 
 def _lowest(table: dict[str, dict[int, float]], metric: str) -> str:
-    """The starts that share the lowest mean, as far as it is shown."""
-    summaries = {name: summarize(list(by_seed.values())) for name, by_seed in table.items()}
+    """The starts that share the lowest mean, as far as it is shown, of those that as many seeds have as any."""
+    most = max(len(by_seed) for by_seed in table.values())
+    summaries = {name: summarize(list(by_seed.values())) for name, by_seed in table.items() if len(by_seed) == most}
     means = {name: found.mean for name, found in summaries.items() if found.mean is not None}
     least = formatting.metric(min(means.values()), metric)
     return ", ".join(name for name, mean in means.items() if formatting.metric(mean, metric) == least)

@@ -117,7 +117,9 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
         theirs = values(other, rule.metric)
         found = difference(values(cell, rule.metric), theirs)
         margin = rule.margin * abs(summarize(theirs).mean or 0.0)
-        outcome, why = Outcome.OPEN, f"the interval reaches beyond ± {100 * rule.margin:g} %"
+        low, high = found.low or 0.0, found.high or 0.0
+        side = "lies below zero and " if high < 0 else "lies above zero and " if low > 0 else ""
+        outcome, why = Outcome.OPEN, f"the interval {side}reaches beyond ± {100 * rule.margin:g} %"
         if found.low is None or found.high is None:
             why = ONE_SEED
         elif (found.low >= -margin or rule.or_lower) and (found.high <= margin or rule.or_higher):

@@ -29,7 +29,7 @@ WORTH_CAPTION = (
     "allocated is the peak of what it had given out. Better: the whole interval lies on the good side of zero. Worth "
     f"it: better, and training takes at most {FREE:g} times as long, or the gain is at least "
     f"{100 * GAIN_A_DOUBLING:g} % of the softmax's value for each doubling of the time. No gain shown: the interval "
-    "holds zero."
+    "holds zero. All of it is against the softmax alone: another head may give more for less."
 )
 
 

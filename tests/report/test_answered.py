@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from records_factory import make_record
 
 from suite.records.published import Paper, Published, Value
@@ -82,3 +84,19 @@ def test_of_one_seed_there_is_no_p_value() -> None:
     more = [make_record(head=head, test=test, seed=9) for head, test in (("softmax", 57.5), ("sigsoftmax", 57.2))]
     (row,) = rows(answered_markdown(answered_beside(build([*records, *more], published, show="all"))))
     assert row[3:8] == ["test perplexity, p against softmax", "0.392", "0.0355 (2)", "-", "inconclusive"]
+
+
+def test_a_margin_of_its_own_stands_beside_the_verdict() -> None:
+    tests = {"softmax": (57.4, 57.41, 57.39), "plif": (57.2, 57.21, 57.19)}
+    records = [make_record(head=head, test=test, seed=seed) for head in tests for seed, test in enumerate(tests[head])]
+    gain = number("plif")
+    for value, said in (
+        (Value(0.43, margin=0.66), "reproduced (± 0.28)"),
+        (Value(1.11, margin=0.252), "worse (± 0.28)"),
+    ):
+        published = [number("softmax", test_ppl=57.1), replace(gain, values={"test.ppl_gain": value})]
+        board = build(records, published, show="all")
+        (row,) = rows(answered_markdown(answered_beside(board)))
+        assert row[7] == said
+        (single,) = rows(answered_markdown(answered_beside(build(records[::3], published, show="all"))))
+        assert single[7] == "single run"

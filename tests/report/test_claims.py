@@ -357,6 +357,8 @@ def test_the_partner_is_the_one_most_alike() -> None:
         ((60.0, 60.01, 59.99), Outcome.HOLDS, ""),
         ((61.0, 61.01, 60.99), Outcome.FAILS, ""),
         ((60.0, 61.0, 59.0), Outcome.OPEN, "the interval reaches beyond ± 0.5 %"),
+        ((59.7, 59.75, 59.65), Outcome.OPEN, "the interval lies below zero and reaches beyond ± 0.5 %"),
+        ((60.3, 60.35, 60.25), Outcome.OPEN, "the interval lies above zero and reaches beyond ± 0.5 %"),
         ((60.0,), Outcome.OPEN, ONE_SEED),
     ],
 )

@@ -228,6 +228,16 @@ def test_starts_that_show_the_same_lowest_figure_share_it() -> None:
     assert "| the recipe's own start, epoch 200 |" in averaging_markdown(group([run]))
 
 
+def test_a_start_that_not_every_seed_reached_is_not_the_lowest() -> None:
+    scores = {"ppl": 58.0, "ppl@nt": 50.0}
+    runs = [
+        make_record(seed=seed, metrics={"train": {"test": found}}) for seed, found in ((1, scores), (2, {"ppl": 58.2}))
+    ]
+    text = averaging_markdown(group(runs))
+    assert "50.00 (1)" in text
+    assert "| the recipe's own start |" in text.splitlines()[-4], text
+
+
 def test_an_average_stands_beside_what_sources_print_of_its_start() -> None:
     scores = {"ppl": 57.5, "ppl@nt": 58.0, "ppl@200": 57.5}
     run = make_record(
