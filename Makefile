@@ -95,7 +95,7 @@ ui: $(READY) ## the MLflow UI on the runs in RESULTS (default: results)
 	@$(BIN)/suite ui --results $(RESULTS)
 
 screenshot: $(READY) ## take the picture of the MLflow UI in README.md anew, in a headless Chromium
-	@PYTHONPATH=tests $(BIN)/python tests/screenshot.py
+	@PYTHONPATH=tests:tests/torture $(BIN)/python tests/screenshot.py
 
 leaderboard: $(READY) ## write the tables, figures and web page of RESULTS, and the tables of README.md, from the records
 	@$(BIN)/suite report --results $(RESULTS) --write --write-into README.md --figures

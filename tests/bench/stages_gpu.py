@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from suite.data.base import TextData
 from suite.evaluation.perplexity import perplexity
 from suite.measurement.clock import PhaseClock
-from suite.measurement.environment import commit
+from suite.measurement.environment import revision
 from suite.models.arithmetic import arithmetic
 from suite.models.encoders.lstm import AwdLstm
 from suite.models.heads.head import MixtureOfSoftmaxes
@@ -118,7 +118,7 @@ def main(names: list[str]) -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": revision().commit}
     OUT.write_text(json.dumps({**where, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from suite.attempt import Attempt, RunOptions
 from suite.data.base import DataAccess
-from suite.measurement.environment import commit
+from suite.measurement.environment import revision
 from suite.measurement.memory import MemoryMeter
 from suite.measurement.nvml import Nvml
 from suite.progress import Progress
@@ -143,7 +143,7 @@ def main() -> int:
     """Measure every case that was asked for; the rows of others stay."""
     wanted = sys.argv[1:]
     rows: list[dict[str, Any]] = []
-    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": commit()[0]}
+    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": revision().commit}
     before = {row["case"]: row for row in kept(where)}
     for name in CASES:
         if wanted and not any(word in name for word in wanted):
