@@ -88,6 +88,10 @@ class Value:
     n: int | None = None
     margin: float | None = None
 
+    def width(self, margin: float) -> float:
+        """How far from it a mean may lie and reproduce it; ``margin`` is the fraction where it has none of its own."""
+        return (self.margin or margin) * abs(self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Published:

@@ -110,7 +110,7 @@ def _verdict(one: Answered) -> str:
     """With the margin in brackets where the value has its own and an interval was set against it."""
     if one.theirs.margin is None or one.verdict is Verdict.SINGLE_RUN:
         return one.verdict
-    return f"{one.verdict} (± {one.theirs.margin * abs(one.theirs.value):.2g})"
+    return f"{one.verdict} (± {one.theirs.width(one.number.margin):.2g})"
 
 
 def _difference(one: Answered) -> str:

@@ -19,9 +19,8 @@ AVERAGING_CAPTION = (
     "One run keeps several running averages of its weights, each begun at another epoch (or by the non-monotone "
     "trigger), and none of them changes the run: what they differ by on test is the start of averaging alone. Mean ± "
     "standard deviation (number of seeds); raw is the last iterate, not averaged; lowest is of the starts that every "
-    "seed reached. Published: what sources print of "
-    "runs whose own average began there; where a recipe scales the learning rate otherwise once it averages, the "
-    "iterates of such a run part from ours."
+    "seed reached. Published: what sources print of runs whose own average began there; where a recipe scales the "
+    "learning rate otherwise once it averages, the iterates of such a run part from ours."
 )
 
 

@@ -222,7 +222,7 @@ def verdict(
         return Verdict.NOT_RUN
     if summary.low is None or summary.high is None:
         return Verdict.SINGLE_RUN
-    width = (published.margin or margin) * abs(published.value)
+    width = published.width(margin)
     floor, ceiling = published.value - width, published.value + width
     if floor <= summary.low and summary.high <= ceiling:
         return Verdict.REPRODUCED

@@ -117,15 +117,15 @@ def _equal(rule: Equal, evidence: Evidence) -> Iterator[Finding]:
         theirs = values(other, rule.metric)
         found = difference(values(cell, rule.metric), theirs)
         margin = rule.margin * abs(summarize(theirs).mean or 0.0)
-        low, high = found.low or 0.0, found.high or 0.0
-        side = "lies below zero and " if high < 0 else "lies above zero and " if low > 0 else ""
-        outcome, why = Outcome.OPEN, f"the interval {side}reaches beyond ± {100 * rule.margin:g} %"
         if found.low is None or found.high is None:
-            why = ONE_SEED
+            outcome, why = Outcome.OPEN, ONE_SEED
         elif (found.low >= -margin or rule.or_lower) and (found.high <= margin or rule.or_higher):
             outcome, why = Outcome.HOLDS, ""
         elif (found.high < -margin and not rule.or_lower) or (found.low > margin and not rule.or_higher):
             outcome, why = Outcome.FAILS, ""
+        else:
+            side = "lies below zero and " if found.high < 0 else "lies above zero and " if found.low > 0 else ""
+            outcome, why = Outcome.OPEN, f"the interval {side}reaches beyond ± {100 * rule.margin:g} %"
         text = f"{said(cell, other, rule.metric, found)}; margin ± {formatting.metric(margin, rule.metric)}"
         yield about(cell, text, outcome, other.records, why)
 

@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from gpu_cases import SHAPES, Case, Inputs, cases, sweeps
 from gpu_check import check
+from measured import where
 from tabulate import tabulate
-
-from suite.measurement.environment import revision
 
 OUT = Path("results/benchmarks/heads.json")
 MIB = 2**20
@@ -178,10 +177,9 @@ def main() -> int:
     if options.check:
         return 0 if right else 1
     rows = benchmark(options.shapes)
-    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": revision().commit}
     if len(options.shapes) == len(SHAPES) or options.out != OUT:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({**where, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps({**where(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     columns = ("shape", "form", "dtype", "ms", "peak_mib", "timing", "failed")
     print(tabulate([[row.get(name) for name in columns] for row in rows], headers=columns, tablefmt="plain"))
     return 0 if right else 1

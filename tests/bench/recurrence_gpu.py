@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured import where
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
-from suite.measurement.environment import revision
 from suite.models.dropout import locked_dropout
 from suite.models.encoders.recurrence import Kernels, lstm_layer, room
 
@@ -113,8 +113,7 @@ def main() -> None:
     print(tabulate(rows, headers="keys"))
     if "--out" in sys.argv[1:]:
         OUT.parent.mkdir(parents=True, exist_ok=True)
-        where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": revision().commit}
-        OUT.write_text(json.dumps({**where, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        OUT.write_text(json.dumps({**where(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

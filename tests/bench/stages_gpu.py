@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from measured import where
 from torch.profiler import ProfilerActivity, profile
 
 from suite.data.base import TextData
 from suite.evaluation.perplexity import perplexity
 from suite.measurement.clock import PhaseClock
-from suite.measurement.environment import revision
 from suite.models.arithmetic import arithmetic
 from suite.models.encoders.lstm import AwdLstm
 from suite.models.heads.head import MixtureOfSoftmaxes
@@ -118,8 +118,7 @@ def main(names: list[str]) -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": revision().commit}
-    OUT.write_text(json.dumps({**where, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    OUT.write_text(json.dumps({**where(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

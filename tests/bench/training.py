@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured import where
 from tabulate import tabulate
 
 from suite.attempt import Attempt, RunOptions
 from suite.data.base import DataAccess
-from suite.measurement.environment import revision
 from suite.measurement.memory import MemoryMeter
 from suite.measurement.nvml import Nvml
 from suite.progress import Progress
@@ -131,10 +131,10 @@ def measure(name: str) -> dict[str, Any]:
     return row
 
 
-def kept(where: dict[str, Any]) -> list[dict[str, Any]]:
+def kept(here: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the file that were measured on such a machine, each with the commit it was measured at."""
     found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    if any(found.get(name) != where[name] for name in ("device", "torch")):
+    if any(found.get(name) != here[name] for name in ("device", "torch")):
         return []
     return [{"commit": found["commit"], **row} for row in found["rows"]]
 
@@ -143,8 +143,8 @@ def main() -> int:
     """Measure every case that was asked for; the rows of others stay."""
     wanted = sys.argv[1:]
     rows: list[dict[str, Any]] = []
-    where = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "commit": revision().commit}
-    before = {row["case"]: row for row in kept(where)}
+    here = where()
+    before = {row["case"]: row for row in kept(here)}
     for name in CASES:
         if wanted and not any(word in name for word in wanted):
             continue
@@ -157,7 +157,7 @@ def main() -> int:
         now = before | {row["case"]: row for row in rows}
         OUT.parent.mkdir(parents=True, exist_ok=True)
         OUT.write_text(
-            json.dumps({**where, "rows": [now[c] for c in CASES if c in now]}, indent=1) + "\n", encoding="utf-8"
+            json.dumps({**here, "rows": [now[c] for c in CASES if c in now]}, indent=1) + "\n", encoding="utf-8"
         )
     print(tabulate(rows, headers="keys"))
     return int(any("failed" in row for row in rows))
